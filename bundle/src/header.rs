@@ -1,0 +1,31 @@
+//! `header.json`: the first member of a bundle, so that a cut bundle still says what it is.
+
+use serde::{Deserialize, Serialize};
+
+/// What was collected, where, when and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The bundle format, [`crate::FORMAT_VERSION`].
+    pub format: u32,
+    /// The collector's name and version, for instance `collect-evidence 0.1.0`.
+    pub tool: String,
+    /// When the collection began, RFC 3339 with offset and zone name.
+    pub created: String,
+    /// Node name of the host (`uname -n`).
+    pub host: String,
+    /// `/proc/sys/kernel/random/boot_id`; two bundles of one boot share it.
+    pub boot_id: String,
+    /// Kernel release and version (`uname -rv`).
+    pub kernel: String,
+    /// Machine (`uname -m`), for instance `x86_64`.
+    pub machine: String,
+    /// Names this collection; also part of the default file name.
+    pub case_id: String,
+    /// The program profile: `kamailio`, `voipmonitor` or `generic`.
+    pub profile: String,
+    /// Why it was collected, as the operator gave it; may be empty.
+    pub reason: String,
+    /// What this collection leaves out on purpose, in words; empty for a full one.
+    #[serde(default)]
+    pub scope: Vec<String>,
+}

@@ -1,0 +1,1 @@
+//! Takes the evidence of a hung process group before it is restarted.

@@ -1,0 +1,2 @@
+//! The command `collect-evidence`.
+fn main() {}

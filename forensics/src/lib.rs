@@ -1,0 +1,1 @@
+//! Reads support bundles and cores offline.
