@@ -1,0 +1,258 @@
+#include "qm.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The layouts that readers depend on, checked by the compiler. */
+#define AT(type, field, offset) \
+    _Static_assert(offsetof(struct type, field) == (offset), #type "." #field " at " #offset)
+#define LENGTH(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type " is " #bytes " bytes")
+
+LENGTH(qm_frag, QM_HEADER);
+AT(qm_frag, size, 0);
+AT(qm_frag, u, 8);
+#if QM_OWNERS
+AT(qm_frag, file, 16);
+AT(qm_frag, func, 24);
+AT(qm_frag, mname, 32);
+AT(qm_frag, line, 40);
+AT(qm_frag, check, QM_HEADER == 128 ? 120 : 48);
+LENGTH(qm_frag_end, 48);
+AT(qm_frag_end, size, 32);
+AT(qm_frag_end, prev_free, 40);
+#else
+LENGTH(qm_frag_end, 16);
+AT(qm_frag_end, prev_free, 8);
+#endif
+AT(qm_block, size, 8);
+AT(qm_block, ffrags, 40);
+AT(qm_block, first_frag, 48);
+AT(qm_block, last_frag_end, 56);
+AT(qm_block, free_hash, 64);
+#if QM_HEADER == 16
+LENGTH(qm_frag_lnk, 48);
+LENGTH(qm_block, 100768);
+#elif QM_HEADER == 56
+LENGTH(qm_frag_lnk, 112);
+LENGTH(qm_block, 235152);
+#elif QM_HEADER == 64
+LENGTH(qm_frag_lnk, 128);
+LENGTH(qm_block, 268608);
+#else
+LENGTH(qm_frag_lnk, 192);
+LENGTH(qm_block, 402880);
+#endif
+
+static unsigned long round_up(unsigned long n)
+{
+    return (n + QM_ROUND - 1) & ~(QM_ROUND - 1);
+}
+
+static unsigned long bucket_of(unsigned long size)
+{
+    if (size <= 1UL << QM_EXACT_LOG2)
+        return size / QM_ROUND;
+    return QM_EXACT + (63U - (unsigned)__builtin_clzl(size)) - QM_EXACT_LOG2 + 1U;
+}
+
+static struct qm_frag_end *trailer_of(struct qm_frag *frag)
+{
+    return (struct qm_frag_end *)((char *)(frag + 1) + frag->size);
+}
+
+static struct qm_frag *after(struct qm_frag *frag)
+{
+    return (struct qm_frag *)(trailer_of(frag) + 1);
+}
+
+static void stamp(struct qm_frag *frag, unsigned long size)
+{
+    struct qm_frag_end *trailer;
+
+    frag->size = size;
+    trailer = trailer_of(frag);
+    trailer->size = size;
+#if QM_OWNERS
+    frag->check = QM_CHECK_START;
+    trailer->check1 = QM_CHECK_END1;
+    trailer->check2 = QM_CHECK_END2;
+#endif
+}
+
+static void sign(struct qm_frag *frag, const struct qm_owner *owner, const char *func, void *caller)
+{
+#if QM_OWNERS
+    frag->file = owner->file;
+    frag->func = func;
+    frag->mname = owner->mname;
+    frag->line = owner->line;
+#if QM_HEADER == 128
+    for (int i = 1; i < 9; i++)
+        frag->backtrace[i] = NULL;
+    frag->backtrace[0] = caller;
+#endif
+#else
+    (void)frag;
+    (void)owner;
+    (void)func;
+#endif
+    (void)caller;
+}
+
+/* Adds a fragment to its bucket's list, in front of the first that is not smaller. */
+static void list_add(struct qm_block *pool, struct qm_frag *frag)
+{
+    struct qm_frag_lnk *bucket = &pool->free_hash[bucket_of(frag->size)];
+    struct qm_frag *next = bucket->head.u.nxt_free;
+    struct qm_frag_end *next_trailer, *trailer = trailer_of(frag);
+
+    while (next != &bucket->head && next->size < frag->size)
+        next = next->u.nxt_free;
+    next_trailer = next == &bucket->head ? &bucket->tail : trailer_of(next);
+    trailer->prev_free = next_trailer->prev_free;
+    frag->u.nxt_free = next;
+    trailer->prev_free->u.nxt_free = frag;
+    next_trailer->prev_free = frag;
+    bucket->no++;
+    pool->ffrags++;
+}
+
+static void list_remove(struct qm_block *pool, struct qm_frag *frag)
+{
+    struct qm_frag_lnk *bucket = &pool->free_hash[bucket_of(frag->size)];
+    struct qm_frag *next = frag->u.nxt_free;
+    struct qm_frag_end *trailer = trailer_of(frag);
+
+    (next == &bucket->head ? &bucket->tail : trailer_of(next))->prev_free = trailer->prev_free;
+    trailer->prev_free->u.nxt_free = next;
+    frag->u.is_free = 0; /* trailer->prev_free stays as it is, as in q_malloc */
+    bucket->no--;
+    pool->ffrags--;
+}
+
+struct qm_block *qm_init(void *where, unsigned long size, int type)
+{
+    struct qm_block *pool = where;
+    struct qm_frag *frag;
+
+    size &= ~(QM_ROUND - 1);
+    if ((uintptr_t)where % QM_ROUND != 0 || size < sizeof *pool + QM_OVERHEAD + QM_ROUND)
+        return NULL;
+    pool->type = type;
+    pool->size = size;
+    pool->used = 0;
+    pool->real_used = pool->max_real_used = sizeof *pool + QM_OVERHEAD;
+    pool->ffrags = 0;
+    pool->first_frag = (struct qm_frag *)(pool + 1);
+    pool->last_frag_end = (struct qm_frag_end *)((char *)pool + size) - 1;
+    for (unsigned long i = 0; i < QM_BUCKETS; i++) {
+        struct qm_frag_lnk *bucket = &pool->free_hash[i];
+
+        bucket->head.u.nxt_free = &bucket->head;
+        bucket->tail.prev_free = &bucket->head;
+    }
+    frag = pool->first_frag;
+    stamp(frag, size - sizeof *pool - QM_OVERHEAD);
+    list_add(pool, frag);
+    return pool;
+}
+
+static struct qm_frag *find(struct qm_block *pool, unsigned long size)
+{
+    for (unsigned long i = bucket_of(size); i < QM_BUCKETS; i++) {
+        struct qm_frag_lnk *bucket = &pool->free_hash[i];
+        struct qm_frag *frag = bucket->head.u.nxt_free;
+
+        for (; frag != &bucket->head; frag = frag->u.nxt_free)
+            if (frag->size >= size)
+                return frag;
+    }
+    return NULL;
+}
+
+void *qm_alloc(struct qm_block *pool, unsigned long size, const struct qm_owner *owner,
+               struct qm_events *events)
+{
+    void *caller = __builtin_return_address(0);
+    struct qm_frag *frag;
+
+    if (size > pool->size)
+        return NULL;
+    size = round_up(size == 0 ? 1 : size);
+    frag = find(pool, size);
+    if (frag == NULL)
+        return NULL;
+    list_remove(pool, frag);
+    if (frag->size - size >= QM_OVERHEAD + QM_ROUND) {
+        unsigned long rest = frag->size - size - QM_OVERHEAD;
+        struct qm_frag *tail;
+
+        stamp(frag, size);
+        tail = after(frag);
+        stamp(tail, rest);
+        sign(tail, owner, "fragm. from qm_malloc", NULL);
+        list_add(pool, tail);
+        pool->real_used += QM_OVERHEAD;
+        events->splits++;
+    }
+    sign(frag, owner, owner->func, caller);
+    pool->used += frag->size;
+    pool->real_used += frag->size;
+    if (pool->real_used > pool->max_real_used)
+        pool->max_real_used = pool->real_used;
+    return frag + 1;
+}
+
+/* Merges `second`, which directly follows `first`, into it. Neither is in a list. */
+static void merge(struct qm_block *pool, struct qm_frag *first, struct qm_frag *second,
+                  struct qm_events *events)
+{
+    stamp(first, first->size + QM_OVERHEAD + second->size);
+    pool->real_used -= QM_OVERHEAD;
+    events->joins++;
+}
+
+void qm_release(struct qm_block *pool, void *payload, const struct qm_owner *owner, int join,
+                struct qm_events *events)
+{
+    struct qm_frag *frag = (struct qm_frag *)payload - 1;
+    struct qm_frag *pool_end = (struct qm_frag *)(pool->last_frag_end + 1);
+
+    if (frag < pool->first_frag || frag >= pool_end || frag->u.is_free != 0
+#if QM_OWNERS
+        || frag->check != QM_CHECK_START
+#endif
+    ) {
+        fprintf(stderr, "qm: %p, freed at %s(%lu), is not a used fragment\n", payload, owner->func,
+                owner->line);
+        abort();
+    }
+    pool->used -= frag->size;
+    pool->real_used -= frag->size;
+    sign(frag, owner, owner->func, __builtin_return_address(0));
+    if (join) {
+        struct qm_frag *next = after(frag);
+
+        if (next < pool_end && next->u.is_free != 0) {
+            list_remove(pool, next);
+            merge(pool, frag, next, events);
+        }
+        if (frag > pool->first_frag) {
+            struct qm_frag_end *end = (struct qm_frag_end *)frag - 1;
+            struct qm_frag *previous = (struct qm_frag *)((char *)end - end->size) - 1;
+
+            if (previous->u.is_free != 0) {
+                list_remove(pool, previous);
+                merge(pool, previous, frag, events);
+                frag = previous;
+            }
+        }
+    }
+    list_add(pool, frag);
+}
+
+unsigned long qm_granted(const void *payload)
+{
+    return ((const struct qm_frag *)payload - 1)->size;
+}
