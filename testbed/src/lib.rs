@@ -1,1 +1,27 @@
-//! testbed
+//! A bed for end-to-end tests: Debian's own Kamailio under real SIP load, and everything that
+//! says independently what our programs must find in it.
+//!
+//! In the order of a test: [`kamailio`] starts an instance, [`load`] sends it requests, [`rpc`] and
+//! [`shmlog`] ask it for its own figures, [`tools`] runs `collect-evidence` and `forensics`,
+//! [`unpacked`] and [`elf`] open what they wrote without their help, [`gdb`] and [`proc`] give a
+//! second opinion, and [`analysis`] is what `forensics --json` promises.
+//!
+//! Nothing here returns an error: the harness panics, with the command and its output, at the
+//! first surprise. A test never passes because something is missing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test harness stops at the first surprise"
+)]
+
+pub mod analysis;
+pub mod elf;
+pub mod gdb;
+pub mod kamailio;
+pub mod load;
+pub mod proc;
+pub mod rpc;
+pub mod shmlog;
+pub mod tools;
+pub mod unpacked;

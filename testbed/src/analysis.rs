@@ -1,0 +1,145 @@
+//! What `forensics --json` promises, as far as the tests use it.
+
+use serde::Deserialize;
+
+/// `forensics heap --json`
+#[derive(Clone, Debug, Deserialize)]
+pub struct Heap {
+    /// Every pool that was found.
+    pub pools: Vec<Pool>,
+    /// What could not be seen.
+    pub gaps: Vec<Gap>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Pool {
+    /// `pkg` or `shm`.
+    pub kind: String,
+    /// The process; `None` for the shared pool.
+    pub pid: Option<u32>,
+    /// The memory manager.
+    pub manager: String,
+    /// What the block itself counts.
+    pub counters: Counters,
+    /// What a walk found.
+    pub walked: Walked,
+    /// By owner.
+    pub owners: Vec<Owner>,
+    /// With `--list`: every fragment.
+    #[serde(default)]
+    pub fragments: Vec<Fragment>,
+}
+
+/// The pool's own counters, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Counters {
+    /// Length of the pool.
+    pub size: u64,
+    /// Payload in use.
+    pub used: u64,
+    /// With overhead.
+    pub real_used: u64,
+    /// Free fragments.
+    pub free_fragments: u64,
+}
+
+/// What the walk found, in bytes and fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Walked {
+    /// Fragments in use.
+    pub used_fragments: u64,
+    /// Their payload.
+    pub used_bytes: u64,
+    /// With overhead.
+    pub real_used_bytes: u64,
+    /// Fragments not in use.
+    pub free_fragments: u64,
+    /// Their payload.
+    pub free_bytes: u64,
+    /// The walk met the pool's own end.
+    pub complete: bool,
+}
+
+/// One owner's share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Owner {
+    /// `core` or a module.
+    pub module: Option<String>,
+    /// Source file.
+    pub file: Option<String>,
+    /// Function.
+    pub function: Option<String>,
+    /// Line.
+    pub line: Option<u32>,
+    /// Fragments in use.
+    pub fragments: u64,
+    /// Their payload, in bytes.
+    pub bytes: u64,
+}
+
+/// One fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Fragment {
+    /// Address of the payload, `0x…`.
+    pub address: String,
+    /// Address of the header, `0x…`.
+    pub header: String,
+    /// Payload, in bytes.
+    pub size: u64,
+    /// `used` or `free`.
+    pub state: String,
+    /// `core` or a module.
+    pub module: Option<String>,
+    /// Source file.
+    pub file: Option<String>,
+    /// Function.
+    pub function: Option<String>,
+    /// Line.
+    pub line: Option<u32>,
+}
+
+/// Something that could not be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Gap {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// `forensics --json`
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// What the rules found.
+    pub findings: Vec<Finding>,
+}
+
+/// One finding.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Finding {
+    /// Its stable name.
+    pub rule: String,
+    /// `note`, `warning`, `error` or `critical`.
+    pub severity: String,
+    /// For a person.
+    pub summary: String,
+}
+
+impl Heap {
+    /// The shared pool, which is shown once.
+    #[track_caller]
+    pub fn shared(&self) -> &Pool {
+        let pools: Vec<&Pool> = self.pools.iter().filter(|pool| pool.kind == "shm").collect();
+        let [pool] = pools[..] else {
+            panic!("expected one shared pool, not {}; gaps: {:?}", pools.len(), self.gaps)
+        };
+        assert_eq!(pool.pid, None, "the shared pool belongs to no process");
+        pool
+    }
+
+    /// The private pools.
+    pub fn private(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(|pool| pool.kind == "pkg")
+    }
+}

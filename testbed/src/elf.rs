@@ -1,0 +1,160 @@
+//! A small reader of cores, independent of the one that is under test.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, elf};
+
+/// A core, whole in memory.
+pub struct Core {
+    bytes: Vec<u8>,
+    /// By first address.
+    segments: BTreeMap<u64, Segment>,
+    notes: Vec<Note>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("segments", &self.segments.len()).finish_non_exhaustive()
+    }
+}
+
+/// One `PT_LOAD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// First address.
+    pub start: u64,
+    /// Length in memory, in bytes.
+    pub memory: u64,
+    /// Length in the file, in bytes.
+    pub file: u64,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+}
+
+/// One note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// `CORE`, `LINUX` or another owner.
+    pub owner: String,
+    /// Its type.
+    pub kind: u32,
+    /// Its descriptor.
+    pub content: Vec<u8>,
+}
+
+/// A run of bytes at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// These bytes are in the file.
+    Bytes(&'a [u8]),
+    /// In a segment's memory, beyond its file bytes: a debugger reads zero.
+    Zero,
+    /// In no segment.
+    Absent,
+}
+
+impl Content<'_> {
+    /// Whether it reads as `bytes`.
+    pub fn equals(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Bytes(own) => *own == bytes,
+            Self::Zero => bytes.iter().all(|byte| *byte == 0),
+            Self::Absent => false,
+        }
+    }
+}
+
+impl Core {
+    /// Reads a core file.
+    #[track_caller]
+    pub fn open(path: &Path) -> Self {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("{}: {error}", path.display()),
+        };
+        let data = bytes.as_slice();
+        let header = elf::FileHeader64::<Endianness>::parse(data)
+            .unwrap_or_else(|error| panic!("{} is not ELF: {error}", path.display()));
+        let endian = header.endian().unwrap();
+        assert_eq!(header.e_type(endian), elf::ET_CORE, "{}", path.display());
+        let mut segments = BTreeMap::new();
+        let mut notes = Vec::new();
+        for program in header.program_headers(endian, data).unwrap() {
+            if let Some(mut list) = program.notes(endian, data).unwrap() {
+                while let Some(note) = list.next().unwrap() {
+                    notes.push(Note {
+                        owner: String::from_utf8_lossy(note.name()).into_owned(),
+                        kind: note.n_type(endian).0,
+                        content: note.desc().to_owned(),
+                    });
+                }
+            } else if program.p_type(endian) == elf::PT_LOAD {
+                let segment = Segment {
+                    start: program.p_vaddr(endian),
+                    memory: program.p_memsz(endian),
+                    file: program.p_filesz(endian),
+                    offset: program.p_offset(endian),
+                };
+                if segment.memory > 0 {
+                    segments.insert(segment.start, segment);
+                }
+            }
+        }
+        Self { bytes, segments, notes }
+    }
+
+    /// The segments by rising address.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.values()
+    }
+
+    /// The notes in the order of the file.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The threads in the order of the file (`NT_PRSTATUS`).
+    pub fn threads(&self) -> Vec<u32> {
+        let prstatus = |note: &&Note| note.owner == "CORE" && note.kind == 1;
+        let tid = |note: &Note| u32::from_le_bytes(note.content[32..36].try_into().unwrap());
+        self.notes.iter().filter(prstatus).map(tid).collect()
+    }
+
+    /// `length` bytes at `address`; the run must not cross a border between kinds of content.
+    pub fn at(&self, address: u64, length: u64) -> Content<'_> {
+        let end = address + length;
+        let Some((_, segment)) = self.segments.range(..=address).next_back() else {
+            return Content::Absent;
+        };
+        let file_end = segment.start + segment.file;
+        if end <= file_end {
+            let first = usize::try_from(segment.offset + (address - segment.start)).unwrap();
+            let last = first + usize::try_from(length).unwrap();
+            return match self.bytes.get(first..last) {
+                Some(bytes) => Content::Bytes(bytes),
+                None => panic!("the core is shorter than its program headers say: {segment:x?}"),
+            };
+        }
+        if address >= file_end && end <= segment.start + segment.memory {
+            return Content::Zero;
+        }
+        Content::Absent
+    }
+
+    /// Overwrites bytes that are in the file, and gives the whole file back.
+    #[track_caller]
+    pub fn patched(&self, changes: &[(u64, u64)]) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        for &(address, word) in changes {
+            let Content::Bytes(_) = self.at(address, 8) else {
+                panic!("{address:#x} is not in the core")
+            };
+            let (_, segment) = self.segments.range(..=address).next_back().unwrap();
+            let first = usize::try_from(segment.offset + (address - segment.start)).unwrap();
+            bytes[first..first + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+}

@@ -1,0 +1,38 @@
+//! gdb, the second opinion on cores.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::tools::run;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Dumps a process with gdb's own `gcore` to `core`.
+#[track_caller]
+pub fn gcore(pid: u32, core: &Path) {
+    let mut command = gdb();
+    command.arg("-p").arg(pid.to_string());
+    command.arg("-ex").arg(format!("gcore {}", core.display()));
+    let finished = run(&mut command, PATIENCE).expect(&[0]);
+    assert!(core.is_file(), "gdb wrote no core: {finished:?}");
+}
+
+/// What gdb prints for `commands` about a core of `executable`.
+#[track_caller]
+pub fn ask(executable: &Path, core: &Path, commands: &[&str]) -> String {
+    let mut command = gdb();
+    for text in commands {
+        command.args(["-ex", text]);
+    }
+    command.arg(executable).arg(core);
+    run(&mut command, PATIENCE).expect(&[0]).text()
+}
+
+fn gdb() -> Command {
+    let mut command = Command::new("gdb");
+    // Nothing of the user's or the network's: no init files, no debuginfod.
+    command.env_remove("DEBUGINFOD_URLS").args(["-nx", "-batch"]);
+    command.args(["-iex", "set debuginfod enabled off"]);
+    command
+}
