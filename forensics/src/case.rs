@@ -1,0 +1,245 @@
+//! The whole case: every process, every pool walked, every gap. Rules read it, reports show it.
+//!
+//! Reads: [`Evidence`]. Promises: a process or pool that fails costs only itself and leaves a gap;
+//! the shared pool is walked once, through the process that knows most of it.
+
+mod pool;
+
+use rayon::prelude::*;
+
+use crate::gap::Gap;
+use crate::input::Evidence;
+use crate::kamailio::{self, PoolKind, ProcessEntry, ProcessTable, Roots};
+use crate::leak::{self, Summary};
+use crate::modules::{Library, LibraryOptions};
+use crate::num::wide;
+use crate::process::Process;
+
+pub use pool::{Pool, Walked};
+
+/// What to do with the pools.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CaseOptions {
+    /// Leave the first so many used fragments of each pool out of the owners' totals.
+    pub skip_first: u64,
+    /// Keep every fragment of every pool, for lists.
+    pub keep_fragments: bool,
+    /// Do not walk any pool.
+    pub without_pools: bool,
+}
+
+/// One process and what Kamailio says of it.
+#[derive(Debug)]
+pub struct Member {
+    /// The process.
+    pub process: Process,
+    /// Its entry in Kamailio's process table.
+    pub entry: Option<ProcessEntry>,
+    /// Where its pools are.
+    pub roots: Roots,
+}
+
+impl Member {
+    /// What it does, from the process table; `None` for other programs.
+    pub fn role(&self) -> Option<&str> {
+        self.entry.as_ref().map(|entry| entry.description.as_str())
+    }
+}
+
+/// Everything that is known.
+#[derive(Debug)]
+pub struct Case {
+    /// The inputs.
+    pub evidence: Evidence,
+    /// The processes whose cores could be read, main first where the table tells.
+    pub members: Vec<Member>,
+    /// The program's version string.
+    pub version: Option<String>,
+    /// Kamailio's process table, as one of the processes sees it.
+    pub table: Vec<ProcessEntry>,
+    /// The pools: SHM first, then each process's PKG.
+    pub pools: Vec<Pool>,
+    /// What is not known.
+    pub gaps: Vec<Gap>,
+}
+
+impl Case {
+    /// Reads every core and walks every pool.
+    pub fn build(evidence: Evidence, library: &LibraryOptions, options: CaseOptions) -> Self {
+        let mut gaps = evidence.gaps.clone();
+        let library = Library::new(&evidence.modules, library, &mut gaps);
+        let opened: Vec<_> = evidence
+            .cores
+            .par_iter()
+            .map(|input| Process::open(input, &evidence, &library).map(member))
+            .collect();
+        let mut members = Vec::new();
+        let mut table = Vec::new();
+        for (input, opened) in evidence.cores.iter().zip(opened) {
+            match opened {
+                Ok((member, entries)) => {
+                    if table.is_empty() {
+                        table = entries;
+                    }
+                    members.push(member);
+                }
+                Err(error) => gaps.push(Gap::new(format!("core {}", input.label), error)),
+            }
+        }
+        members.sort_by_key(|member| {
+            let index = member.entry.as_ref().map(|entry| entry.index);
+            (index.is_none(), index, member.process.pid)
+        });
+        let version = members.iter().find_map(|member| kamailio::version(&member.process));
+        let mut case = Self { evidence, members, version, table, pools: Vec::new(), gaps };
+        case.gather_gaps();
+        if !options.without_pools {
+            case.walk_pools(options);
+        }
+        case
+    }
+
+    /// Gaps of single processes: those that all processes share are said once.
+    fn gather_gaps(&mut self) {
+        for member in &self.members {
+            for gap in &member.process.gaps {
+                if !self.gaps.contains(gap) {
+                    self.gaps.push(gap.clone());
+                }
+            }
+            for (kind, why) in &member.roots.missing {
+                let what = format!("{} pool of {}", kind.name(), describe(member));
+                self.gaps.push(Gap::new(what, why));
+            }
+        }
+    }
+
+    fn walk_pools(&mut self, options: CaseOptions) {
+        let shm = self.walk_shm(options);
+        let mut private: Vec<Pool> = self
+            .members
+            .par_iter()
+            .enumerate()
+            .flat_map_iter(|(index, member)| {
+                let own = member.roots.pools.iter().filter(|root| root.kind == PoolKind::Pkg);
+                own.map(move |root| (index, member, root))
+            })
+            .map(|(index, member, root)| pool::walk(index, member, root, options, true))
+            .collect();
+        let main = private.iter().position(|pool| {
+            let entry = self.members.get(pool.member).and_then(|member| member.entry.as_ref());
+            entry.is_some_and(|entry| entry.index == 0)
+        });
+        let positions: Vec<usize> = private
+            .iter()
+            .enumerate()
+            .filter(|(_, pool)| pool.walked.is_ok())
+            .map(|(position, _)| position)
+            .collect();
+        let main = main.and_then(|main| positions.iter().position(|&position| position == main));
+        let mut summaries: Vec<&mut Summary> = private
+            .iter_mut()
+            .filter_map(|pool| Some(&mut pool.walked.as_mut().ok()?.summary))
+            .collect();
+        leak::mark_inherited(&mut summaries, main);
+        if !options.keep_fragments {
+            summaries.iter_mut().for_each(|summary| summary.fragments = Vec::new());
+        }
+        self.pools = shm.into_iter().chain(private).collect();
+        for pool in &self.pools {
+            if let Err(why) = &pool.walked {
+                let what = match pool.kind {
+                    PoolKind::Shm => "SHM pool".to_owned(),
+                    PoolKind::Pkg => {
+                        let member = self.members.get(pool.member);
+                        format!("PKG pool of {}", member.map_or_else(String::new, describe))
+                    }
+                };
+                self.gaps.push(Gap::new(what, why));
+            }
+            if let Ok(walked) = &pool.walked {
+                self.gaps.extend(walked.name_gaps.iter().cloned());
+            }
+        }
+        let mut seen = Vec::new();
+        self.gaps.retain(|gap| {
+            let new = !seen.contains(gap);
+            seen.push(gap.clone());
+            new
+        });
+    }
+
+    /// All processes see the same shared pool: the first complete walk serves, else the longest.
+    fn walk_shm(&self, options: CaseOptions) -> Option<Pool> {
+        let mut best: Option<Pool> = None;
+        for (index, member) in self.members.iter().enumerate() {
+            for root in member.roots.pools.iter().filter(|root| root.kind == PoolKind::Shm) {
+                let pool = pool::walk(index, member, root, options, options.keep_fragments);
+                let complete = pool.fragments_seen().1;
+                if best.as_ref().is_none_or(|best| pool.fragments_seen() > best.fragments_seen()) {
+                    best = Some(pool);
+                }
+                if complete {
+                    return best;
+                }
+            }
+        }
+        best
+    }
+
+    /// The record of a process in the bundle's manifest.
+    pub fn record(&self, pid: Option<u32>) -> Option<&bundle::ProcessRecord> {
+        let manifest = self.evidence.manifest.as_ref()?;
+        manifest.processes.iter().find(|record| Some(record.pid) == pid)
+    }
+
+    /// Processes of Kamailio's table that no core was given for.
+    pub fn missing_processes(&self) -> Vec<&ProcessEntry> {
+        let have = |entry: &&ProcessEntry| {
+            !self
+                .members
+                .iter()
+                .any(|member| member.entry.as_ref().is_some_and(|own| own.index == entry.index))
+        };
+        // Slots that never started have PID 0 or -1.
+        self.table.iter().filter(|entry| entry.pid > 0).filter(have).collect()
+    }
+}
+
+fn member(process: Process) -> (Member, Vec<ProcessEntry>) {
+    let roots = kamailio::find_roots(&process);
+    let table = ProcessTable::read(&process).and_then(Result::ok);
+    let pids = [process.inner_pid, process.pid, process.core.pid()];
+    let entry = table.as_ref().and_then(|table| {
+        // `process_no` is the process's own word; the PID serves where it could not be read.
+        let by_pid = |entry: &&ProcessEntry| {
+            u32::try_from(entry.pid).is_ok_and(|pid| pids.contains(&Some(pid)))
+        };
+        table.own().or_else(|| table.entries.iter().find(by_pid)).cloned()
+    });
+    let entries = table.map(|table| table.entries).unwrap_or_default();
+    (Member { process, entry, roots }, entries)
+}
+
+/// A process for a person: its PID and role.
+pub fn describe(member: &Member) -> String {
+    let pid = member.process.pid.map_or_else(|| member.process.label.clone(), |p| p.to_string());
+    match member.role() {
+        Some(role) => format!("process {pid} ({role})"),
+        None => format!("process {pid}"),
+    }
+}
+
+impl Pool {
+    /// For comparing views of one pool: complete ones first, then by fragments seen.
+    fn fragments_seen(&self) -> (bool, bool, u64) {
+        match &self.walked {
+            Ok(walked) => {
+                let summary = &walked.summary;
+                let seen = summary.used_fragments.saturating_add(summary.free_fragments);
+                (true, summary.complete, seen)
+            }
+            Err(_) => (false, false, wide(0)),
+        }
+    }
+}

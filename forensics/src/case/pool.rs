@@ -1,0 +1,134 @@
+//! One pool, walked and named.
+
+use super::{CaseOptions, Member};
+use crate::addr::AddrRange;
+use crate::gap::Gap;
+use crate::heap::{self, Allocator, Counters};
+use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
+use crate::layout::LayoutSource;
+use crate::leak::{Summary, SummaryOptions, summarise};
+use crate::modules::ModuleFile;
+
+/// A pool of the case.
+#[derive(Debug)]
+pub struct Pool {
+    /// Private or shared.
+    pub kind: PoolKind,
+    /// Index of the process it was read through, in [`super::Case::members`].
+    pub member: usize,
+    /// Its manager's name, or `unknown`.
+    pub manager: String,
+    /// Its block.
+    pub block: crate::addr::Addr,
+    /// How it was found.
+    pub found_by: FoundBy,
+    /// What the walk gave, or why there was none.
+    pub walked: Result<Walked, String>,
+}
+
+/// What a walk gave.
+#[derive(Debug)]
+pub struct Walked {
+    /// The block's own counters.
+    pub counters: Counters,
+    /// The pool's addresses.
+    pub range: AddrRange,
+    /// Where its layout comes from.
+    pub layout: LayoutSource,
+    /// The sums.
+    pub summary: Summary,
+    /// Names of `summary.owners`, in the same order.
+    pub names: Vec<OwnerName>,
+    /// Names that could not be read.
+    pub name_gaps: Vec<Gap>,
+}
+
+/// Walks a pool and names its owners.
+pub(super) fn walk(
+    index: usize,
+    member: &Member,
+    root: &PoolRoot,
+    options: CaseOptions,
+    keep_fragments: bool,
+) -> Pool {
+    let options = SummaryOptions { skip_first: options.skip_first, keep_fragments };
+    let known = root.manager.as_deref();
+    let candidates: Vec<&dyn Allocator> = heap::ALL
+        .iter()
+        .copied()
+        .filter(|allocator| known.is_none_or(|name| name == allocator.name()))
+        .collect();
+    let mut manager = known.unwrap_or("unknown").to_owned();
+    let mut walked = Err(match known {
+        Some(name) => format!("its manager is {name}, whose fragments this version does not read"),
+        None => "no known manager fits its block".to_owned(),
+    });
+    for allocator in candidates {
+        walked = walk_with(allocator, member, root, options);
+        if walked.is_ok() {
+            manager = allocator.name().to_owned();
+            break;
+        }
+    }
+    Pool {
+        kind: root.kind,
+        member: index,
+        manager,
+        block: root.block,
+        found_by: root.found_by.clone(),
+        walked,
+    }
+}
+
+fn walk_with(
+    allocator: &dyn Allocator,
+    member: &Member,
+    root: &PoolRoot,
+    options: SummaryOptions,
+) -> Result<Walked, String> {
+    let process = &member.process;
+    let program = program(member, root);
+    let arena =
+        allocator.arena(root.block, &process.memory, program).map_err(|error| error.to_string())?;
+    let summary = summarise(&*arena, options);
+    let mut layout = arena.source();
+    if let LayoutSource::Inferred { agreeing, to_the_end, .. } = &mut layout {
+        // The walk saw more than the trial that chose the layout.
+        let seen = summary.used_fragments.saturating_add(summary.free_fragments);
+        *agreeing = seen.saturating_sub(summary.damaged_count).max(*agreeing);
+        *to_the_end = summary.complete;
+    }
+    let mut names = Names::new(process);
+    let owners = summary.owners.iter().map(|totals| names.owner(totals.owner)).collect();
+    let name_gaps = name_gaps(&names, member);
+    Ok(Walked {
+        counters: arena.counters(),
+        range: arena.range(),
+        layout,
+        summary,
+        names: owners,
+        name_gaps,
+    })
+}
+
+/// The file that exports the pool's root: the one whose debug information describes it.
+fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a ModuleFile> {
+    let FoundBy::Symbol { name, .. } = root.found_by else { return None };
+    let (module, _) = member.process.modules.symbol(name)?;
+    module.file.as_deref().ok()
+}
+
+/// Unreadable owner texts, counted by module so that a missing file is one line.
+fn name_gaps(names: &Names<'_>, member: &Member) -> Vec<Gap> {
+    let mut counts = std::collections::BTreeMap::new();
+    for (at, why) in names.unreadable() {
+        let place = match member.process.modules.at(at) {
+            Some(module) => format!("owner texts in {}", module.path),
+            None => "owner texts outside every known module".to_owned(),
+        };
+        let count: &mut u64 = counts.entry((place, why.to_owned())).or_default();
+        *count = count.saturating_add(1);
+    }
+    let gap = |((place, why), count)| Gap::new(format!("{place} ({count})"), why);
+    counts.into_iter().map(gap).collect()
+}

@@ -1,0 +1,286 @@
+//! The command line: what was asked, and the exit code.
+//!
+//! 0: nothing from *warning* upwards; 1: findings; 2: could not run.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::addr::Addr;
+use crate::case::{Case, CaseOptions};
+use crate::commands;
+use crate::diagnose::Severity;
+use crate::input::{Evidence, OpenOptions};
+use crate::kamailio::PoolKind;
+use crate::modules::LibraryOptions;
+use crate::report::{Report, Selection, SortKey, details, text};
+
+/// Analyses support bundles and cores of Kamailio: what its memory pools hold, and who holds it.
+///
+/// INPUT is a bundle of collect-evidence (.tar.zst), one or several ELF cores of one process group
+/// (plain, .zst, .gz, .xz, .lz4), or a directory of these. Without a command the whole report is
+/// shown.
+///
+/// Exit status: 0 nothing to warn of, 1 findings, 2 could not run.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What the pools hold, by owner; single fragments on demand.
+    Heap(HeapArgs),
+    /// What the input is: processes, memory, modules, what is missing.
+    Info(ReportArgs),
+    /// Write a complete, standalone core of one process, for gdb.
+    Extract(ExtractArgs),
+    /// Check a bundle's hashes and completeness, and every core's headers.
+    Verify(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// JSON, as docs/report-schema.md describes it.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct InputArgs {
+    /// A bundle, cores of one group, or a directory.
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    /// Folder with the customer's files under their own paths, for cores without modules.
+    #[arg(long, value_name = "DIR")]
+    sysroot: Option<PathBuf>,
+    /// An executable or library of the process, or a folder of them; may be repeated.
+    #[arg(long = "module", value_name = "FILE")]
+    modules: Vec<PathBuf>,
+    /// Unpack compressed cores in memory up to this size, beyond it into a temporary file.
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
+    memory: u64,
+}
+
+#[derive(Debug, Args)]
+struct HeapArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// JSON, as docs/report-schema.md describes it.
+    #[arg(long)]
+    json: bool,
+    /// Only private or only shared memory.
+    #[arg(long, value_enum)]
+    pool: Option<PoolChoice>,
+    /// Only the private pool of this process.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// How owners are sorted.
+    #[arg(long, value_enum, default_value = "bytes")]
+    sort: SortKey,
+    /// Leave out owners with fewer bytes.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
+    min_bytes: u64,
+    /// Show so many owners of each pool [default: 10 as text, all as JSON].
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Leave the first N used fragments of each pool out of the owners: what the program
+    /// allocated at start-up.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip_first: u64,
+    /// List single fragments with address, size, owner and their first bytes.
+    #[arg(long)]
+    list: bool,
+    /// Show the fragment that contains this address in full.
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["list", "json"])]
+    frag: Option<Addr>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PoolChoice {
+    /// Private pools.
+    Pkg,
+    /// The shared pool.
+    Shm,
+}
+
+#[derive(Debug, Args)]
+struct ExtractArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// The process whose core is written.
+    #[arg(long)]
+    pid: u32,
+    /// Where to [default: core.PID].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace an existing file.
+    #[arg(long)]
+    force: bool,
+    /// Also write the bundle's executable and libraries below this folder, under their own paths,
+    /// for gdb's `set sysroot`.
+    #[arg(long, value_name = "DIR")]
+    modules_to: Option<PathBuf>,
+}
+
+impl InputArgs {
+    fn open(&self) -> Result<(Evidence, LibraryOptions)> {
+        let evidence = Evidence::open(&self.inputs, OpenOptions { memory: self.memory })?;
+        let library =
+            LibraryOptions { modules: self.modules.clone(), sysroot: self.sysroot.clone() };
+        Ok((evidence, library))
+    }
+
+    fn case(&self, options: CaseOptions) -> Result<Case> {
+        let (evidence, library) = self.open()?;
+        let case = Case::build(evidence, &library, options);
+        let failed = case.members.is_empty() && !case.evidence.is_bundle;
+        if let Some(gap) = case.gaps.iter().find(|_| failed) {
+            anyhow::bail!("{}: {}", gap.what, gap.why);
+        }
+        Ok(case)
+    }
+}
+
+impl Cli {
+    /// Does what was asked; the exit code.
+    ///
+    /// # Errors
+    /// What kept it from running: exit code 2.
+    pub fn run(&self, out: &mut dyn Write) -> Result<u8> {
+        match &self.command {
+            None => {
+                let case = self.report.input.case(CaseOptions::default())?;
+                let top = (!self.report.json).then_some(text::DEFAULT_TOP);
+                let report = Report::of(&case, &Selection { top, ..Selection::default() });
+                show(&report, self.report.json, out, text::report)
+            }
+            Some(Command::Heap(heap)) => heap.run(out),
+            Some(Command::Info(info)) => {
+                let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
+                let report = Report::of(&info.input.case(options)?, &Selection::default());
+                show(&report, info.json, out, text::info)
+            }
+            Some(Command::Verify(verify)) => {
+                let (evidence, _) = verify.input.open()?;
+                commands::verify(&evidence, verify.json, out)
+            }
+            Some(Command::Extract(extract)) => extract.run(out),
+        }
+    }
+}
+
+impl HeapArgs {
+    fn run(&self, out: &mut dyn Write) -> Result<u8> {
+        let case = self.input.case(CaseOptions {
+            skip_first: self.skip_first,
+            keep_fragments: self.list || self.frag.is_some(),
+            without_pools: false,
+        })?;
+        if let Some(at) = self.frag {
+            let found = details(&case, at, self.pid);
+            anyhow::ensure!(!found.is_empty(), "{at} is in no fragment of any pool that was read");
+            for text in found {
+                writeln!(out, "{text}")?;
+            }
+            return Ok(0);
+        }
+        let selection = Selection {
+            kind: self.pool.map(|pool| match pool {
+                PoolChoice::Pkg => PoolKind::Pkg,
+                PoolChoice::Shm => PoolKind::Shm,
+            }),
+            pid: self.pid,
+            sort: self.sort,
+            min_bytes: self.min_bytes,
+            top: self.top.or((!self.json).then_some(text::DEFAULT_TOP)),
+            list: self.list,
+        };
+        show(&Report::of(&case, &selection), self.json, out, text::heap)
+    }
+}
+
+impl ExtractArgs {
+    fn run(&self, out: &mut dyn Write) -> Result<u8> {
+        let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
+        let case = self.input.case(options)?;
+        let output =
+            self.output.clone().unwrap_or_else(|| PathBuf::from(format!("core.{}", self.pid)));
+        let member = case.members.iter().find(|member| member.process.pid == Some(self.pid));
+        let member = member.with_context(|| {
+            let pids: Vec<String> = case
+                .members
+                .iter()
+                .filter_map(|member| member.process.pid)
+                .map(|pid| pid.to_string())
+                .collect();
+            format!("no process {} in the input; it has {}", self.pid, pids.join(", "))
+        })?;
+        commands::extract(&member.process, &output, self.force, out)?;
+        if let Some(folder) = &self.modules_to {
+            commands::extract_modules(&member.process, folder, out)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Writes a report as text or JSON; the exit code that its findings ask for.
+fn show(
+    report: &Report,
+    json: bool,
+    out: &mut dyn Write,
+    text: fn(&Report, &mut dyn Write) -> std::io::Result<()>,
+) -> Result<u8> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, report)?;
+        writeln!(out)?;
+    } else {
+        text(report, out)?;
+    }
+    Ok(u8::from(report.worst() >= Some(Severity::Warning)))
+}
+
+/// A size with an optional unit: `4096`, `512K`, `2G`, `2GiB`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_uppercase().trim_end_matches("IB") {
+        "" | "B" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("unknown unit {unit:?}; use K, M, G or T")),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number of bytes".to_owned())?;
+    number.checked_mul(1_u64 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert_eq!(parse_size("3kib"), Ok(3072));
+        assert!(parse_size("x").is_err());
+        assert!(parse_size("99999999999T").is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! Fragments whose check words are not the allocator's.
+
+use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
+use crate::case::Case;
+use crate::heap::{Damage, Fragment};
+
+pub(super) struct CheckOverwritten;
+
+/// Damaged fragments that are told one by one.
+const TOLD: usize = 5;
+
+impl Rule for CheckOverwritten {
+    fn id(&self) -> &'static str {
+        "heap-check-overwritten"
+    }
+
+    fn check(&self, case: &Case) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for pool in &case.pools {
+            let Ok(walked) = &pool.walked else { continue };
+            let count = walked.summary.damaged_count;
+            if count == 0 {
+                continue;
+            }
+            let mut facts: Vec<Fact> =
+                walked.summary.damaged.iter().take(TOLD).flat_map(facts).collect();
+            if walked.summary.damaged.len() > TOLD {
+                facts.push(fact(format!("{count} fragments in all")));
+            }
+            findings.push(Finding {
+                rule: self.id(),
+                severity: Severity::Critical,
+                confidence: Confidence::Certain,
+                summary: format!(
+                    "{}: {count} fragment{} overwritten",
+                    pool_name(case, pool),
+                    if count == 1 { " was" } else { "s were" }
+                ),
+                facts,
+                advice: "An overwritten end points at the fragment's own owner, an overwritten \
+                         beginning at the owner of the fragment before it. Restart soon."
+                    .to_owned(),
+            });
+        }
+        findings
+    }
+}
+
+fn facts(fragment: &Fragment) -> Vec<Fact> {
+    let at = fragment.header;
+    let tell = |damage: &Damage| match damage {
+        Damage::StartCheck { found } => {
+            fact_at(at, format!("fragment at {at}: beginning overwritten ({found:#x})"))
+        }
+        Damage::EndCheck { found: [first, second] } => {
+            fact_at(at, format!("fragment at {at}: end overwritten ({first:#x}, {second:#x})"))
+        }
+        Damage::TrailerSize { found } => fact_at(
+            at,
+            format!(
+                "fragment at {at}: size {} in its header, {found} in its trailer",
+                fragment.payload.length()
+            ),
+        ),
+    };
+    fragment.damage.iter().map(tell).collect()
+}

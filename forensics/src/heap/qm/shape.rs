@@ -1,0 +1,217 @@
+//! The layouts of `q_malloc`'s structures, bound to plain offsets once for each walk.
+
+use crate::layout::{Layout, NoField};
+
+/// Offsets within `struct qm_block`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockShape {
+    pub(super) kind: u64,
+    pub(super) size: u64,
+    pub(super) used: u64,
+    pub(super) real_used: u64,
+    pub(super) max_real_used: u64,
+    pub(super) ffrags: u64,
+    pub(super) first_frag: u64,
+    pub(super) last_frag_end: u64,
+    /// Its size in bytes.
+    pub(super) length: u64,
+}
+
+/// Offsets of a fragment's owner within its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnerShape {
+    pub(super) file: u64,
+    pub(super) function: u64,
+    pub(super) module: u64,
+    pub(super) line: u64,
+}
+
+/// Offsets of the check words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CheckShape {
+    /// In the header.
+    pub(super) start: u64,
+    /// In the trailer.
+    pub(super) end: [u64; 2],
+}
+
+/// Every offset that a walk needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Length of a fragment's header (`struct qm_frag`), in bytes.
+    pub header: u64,
+    /// Length of a fragment's trailer (`struct qm_frag_end`), in bytes.
+    pub trailer: u64,
+    pub(super) size: u64,
+    /// The union `u`: 0 exactly in a used fragment.
+    pub(super) link: u64,
+    pub(super) owner: Option<OwnerShape>,
+    pub(super) checks: Option<CheckShape>,
+    pub(super) trailer_size: u64,
+    pub(super) block: BlockShape,
+}
+
+impl Shape {
+    /// Binds the structures `qm_block`, `qm_frag` and `qm_frag_end` by field name. Owner and check
+    /// words are there only in builds with memory debugging.
+    ///
+    /// # Errors
+    /// [`NoField`] names a missing structure or a field that every build has.
+    pub fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
+        let find = |name: &str| {
+            layouts
+                .iter()
+                .find(|layout| layout.name == name)
+                .ok_or_else(|| NoField { layout: name.to_owned(), field: "(any)".to_owned() })
+        };
+        let (block, frag, end) = (find("qm_block")?, find("qm_frag")?, find("qm_frag_end")?);
+        let owner = match (frag.optional("file"), frag.optional("func")) {
+            (Some(file), Some(function)) => Some(OwnerShape {
+                file,
+                function,
+                module: frag.offset("mname")?,
+                line: frag.offset("line")?,
+            }),
+            _ => None,
+        };
+        let checks = match (frag.optional("check"), end.optional("check1")) {
+            (Some(start), Some(first)) => {
+                Some(CheckShape { start, end: [first, end.offset("check2")?] })
+            }
+            _ => None,
+        };
+        Ok(Self {
+            header: frag.size,
+            trailer: end.size,
+            size: frag.offset("size")?,
+            link: frag.offset("u")?,
+            owner,
+            checks,
+            trailer_size: end.offset("size")?,
+            block: BlockShape {
+                kind: block.offset("type")?,
+                size: block.offset("size")?,
+                used: block.offset("used")?,
+                real_used: block.offset("real_used")?,
+                max_real_used: block.offset("max_real_used")?,
+                ffrags: block.offset("ffrags")?,
+                first_frag: block.offset("first_frag")?,
+                last_frag_end: block.offset("last_frag_end")?,
+                length: block.size,
+            },
+        })
+    }
+
+    /// Length of the block, in bytes: the first fragment's distance from the pool's start.
+    pub fn block_length(&self) -> u64 {
+        self.block.length
+    }
+}
+
+/// A layout that some release has, with the sizes that tell it apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// For a person: header length and where it was seen.
+    pub name: &'static str,
+    frag: (u64, &'static [(&'static str, u64)]),
+    end: (u64, &'static [(&'static str, u64)]),
+    block_size: u64,
+}
+
+impl Known {
+    /// The layout's offsets; the tables below name every field that is bound.
+    pub fn shape(&self) -> Option<Shape> {
+        let layouts = [
+            Layout::new("qm_block", self.block_size, BLOCK),
+            Layout::new("qm_frag", self.frag.0, self.frag.1),
+            Layout::new("qm_frag_end", self.end.0, self.end.1),
+        ];
+        Shape::bind(&layouts).ok()
+    }
+}
+
+/// The block's counters stand at the same offsets in every build from 5.2 to 6.2.
+const BLOCK: &[(&str, u64)] = &[
+    ("type", 0),
+    ("size", 8),
+    ("used", 16),
+    ("real_used", 24),
+    ("max_real_used", 32),
+    ("ffrags", 40),
+    ("first_frag", 48),
+    ("last_frag_end", 56),
+];
+const END: (u64, &[(&str, u64)]) = (48, &[("check1", 0), ("check2", 8), ("size", 32)]);
+const FRAG: &[(&str, u64)] = &[
+    ("size", 0),
+    ("u", 8),
+    ("file", 16),
+    ("func", 24),
+    ("mname", 32),
+    ("line", 40),
+    ("check", 48),
+];
+const FRAG_BACKTRACE: &[(&str, u64)] = &[
+    ("size", 0),
+    ("u", 8),
+    ("file", 16),
+    ("func", 24),
+    ("mname", 32),
+    ("line", 40),
+    ("check", 120),
+];
+
+/// Every layout seen so far, most frequent first. The block sizes differ with the length of the
+/// free lists' heads, and are what a scan without symbols goes by.
+pub static KNOWN: &[Known] = &[
+    Known { name: "64-byte headers (5.8 to 6.1)", frag: (64, FRAG), end: END, block_size: 268_608 },
+    Known { name: "56-byte headers (5.2 to 5.7)", frag: (56, FRAG), end: END, block_size: 235_152 },
+    Known {
+        name: "128-byte headers (6.2 with backtraces)",
+        frag: (128, FRAG_BACKTRACE),
+        end: END,
+        block_size: 402_880,
+    },
+    Known {
+        name: "16-byte headers (without memory debugging)",
+        frag: (16, &[("size", 0), ("u", 8)]),
+        end: (16, &[("size", 0)]),
+        block_size: 100_768,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_layout_binds() {
+        let seen: Vec<_> = KNOWN
+            .iter()
+            .map(|known| {
+                let shape = known.shape().unwrap();
+                (shape.header, shape.trailer, shape.owner.is_some(), shape.checks.is_some())
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (64, 48, true, true),
+                (56, 48, true, true),
+                (128, 48, true, true),
+                (16, 16, false, false)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let layouts = [
+            Layout::new("qm_block", 64, BLOCK),
+            Layout::new("qm_frag", 16, &[("size", 0)]),
+            Layout::new("qm_frag_end", 16, &[("size", 0)]),
+        ];
+        let error = Shape::bind(&layouts).unwrap_err();
+        assert_eq!(error.to_string(), "struct qm_frag has no field u");
+    }
+}

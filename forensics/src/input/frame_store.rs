@@ -1,0 +1,106 @@
+//! A compressed file of independent frames, read at random places: a frame is decompressed when a
+//! byte of it is asked for, and kept until the cache is full.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bundle::frames::{FrameIndex, IndexSource, decompress};
+use memmap2::Mmap;
+
+use super::blob::BlobError;
+use crate::memory::Chunk;
+use crate::num::{narrow, wide};
+
+/// Decompressed bytes that are kept.
+const CACHE_LIMIT: usize = 64 << 20;
+
+/// The file, its index and the frames in use.
+pub struct FrameStore {
+    file: Mmap,
+    index: FrameIndex,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    frames: HashMap<usize, (u64, Arc<Vec<u8>>)>,
+    bytes: usize,
+    clock: u64,
+}
+
+impl std::fmt::Debug for FrameStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameStore").field("frames", &self.index.frames.len()).finish()
+    }
+}
+
+impl FrameStore {
+    /// A store over `file`, whose frames `index` lists.
+    pub fn new(file: Mmap, index: FrameIndex) -> Self {
+        Self { file, index, cache: Mutex::default() }
+    }
+
+    /// Length of the uncompressed content, as far as it is there.
+    pub fn content_length(&self) -> u64 {
+        self.index.content_length()
+    }
+
+    /// How the frames were found; [`IndexSource::Walk`] means the file was cut.
+    pub fn source(&self) -> IndexSource {
+        self.index.source
+    }
+
+    /// The rest of the frame at `offset`, at most `want` bytes.
+    pub fn peek(&self, offset: u64, want: usize) -> Result<Chunk<'static>, BlobError> {
+        let number = self.index.at(offset).ok_or(BlobError::End)?;
+        let frame = self.index.frames.get(number).ok_or(BlobError::End)?;
+        let inside = narrow(offset.saturating_sub(frame.content.start));
+        let content = self.frame(number)?;
+        let end = inside.saturating_add(want).min(content.len());
+        Ok(Chunk::Shared(content, inside..end))
+    }
+
+    fn frame(&self, number: usize) -> Result<Arc<Vec<u8>>, BlobError> {
+        {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.clock = cache.clock.wrapping_add(1);
+            let now = cache.clock;
+            if let Some((used, content)) = cache.frames.get_mut(&number) {
+                *used = now;
+                return Ok(Arc::clone(content));
+            }
+        }
+        // Decompressed without the lock, so that several threads can; twice at worst.
+        let frame = self.index.frames.get(number).ok_or(BlobError::End)?;
+        let content =
+            decompress(&self.file, frame).map_err(|error| BlobError::Damaged(error.to_string()))?;
+        let content = Arc::new(content);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.keep(number, Arc::clone(&content));
+        Ok(content)
+    }
+}
+
+impl Cache {
+    fn keep(&mut self, number: usize, content: Arc<Vec<u8>>) {
+        while self.bytes.saturating_add(content.len()) > CACHE_LIMIT {
+            let oldest = self.frames.iter().min_by_key(|(_, (used, _))| *used).map(|(n, _)| *n);
+            let Some((_, dropped)) = oldest.and_then(|number| self.frames.remove(&number)) else {
+                break;
+            };
+            self.bytes = self.bytes.saturating_sub(dropped.len());
+        }
+        self.bytes = self.bytes.saturating_add(content.len());
+        if let Some((_, replaced)) = self.frames.insert(number, (self.clock, content)) {
+            self.bytes = self.bytes.saturating_sub(replaced.len());
+        }
+    }
+}
+
+/// Bytes at the end of the file that belong to no whole frame; 0 for a finished file.
+pub(super) fn lost(source: IndexSource) -> u64 {
+    match source {
+        IndexSource::SeekTable => 0,
+        IndexSource::Walk { lost } => wide(narrow(lost)),
+    }
+}

@@ -1,0 +1,307 @@
+//! What the user gave, opened in place: bundles, cores, directories, plain or compressed.
+//!
+//! Reads: files named on the command line; hostile until proven tame. Promises: nothing is written
+//! but temporary files without a name, no path from inside an input is ever opened, and what can
+//! be read of a damaged input is kept with a [`Gap`] that says what is missing. Not for knowing
+//! what a core means: that begins with [`crate::core`].
+
+mod archive;
+mod blob;
+mod directory;
+mod frame_store;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bundle::member::{self, Place};
+use bundle::{Header, Manifest};
+use memmap2::Mmap;
+use thiserror::Error;
+
+pub use archive::Member;
+pub use blob::{Blob, BlobError, BlobReader};
+
+use crate::gap::Gap;
+
+/// How inputs are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// Bytes of unpacked content that may be kept in memory; beyond it a temporary file is used.
+    pub memory: u64,
+}
+
+/// An input that cannot be used at all.
+#[derive(Debug, Error)]
+pub enum InputError {
+    /// It cannot be opened or read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// As the user gave it.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// It is nothing that this program reads.
+    #[error(
+        "{path}: {what}; expected a support bundle (.tar.zst), an ELF core \
+         (plain, .zst, .gz, .xz or .lz4), or a directory of these"
+    )]
+    Unknown {
+        /// As the user gave it.
+        path: PathBuf,
+        /// What it looks like.
+        what: String,
+    },
+    /// Two bundles at once.
+    #[error("{path}: a second bundle; give one bundle, or several cores of one group")]
+    SecondBundle {
+        /// As the user gave it.
+        path: PathBuf,
+    },
+}
+
+/// A core among the inputs.
+#[derive(Clone, Debug)]
+pub struct CoreInput {
+    /// How the user knows it: a path, or a member of the bundle.
+    pub label: String,
+    /// Its PID, where the bundle says so.
+    pub pid: Option<u32>,
+    /// Its bytes.
+    pub blob: Blob,
+    /// Its length as the archive promises; more than the blob has where the archive was cut.
+    pub declared: u64,
+}
+
+/// An ELF file of the bundle.
+#[derive(Clone, Debug)]
+pub struct ModuleInput {
+    /// Lower-case hex; the folder's name, not yet checked against the file.
+    pub build_id: String,
+    /// File name.
+    pub name: String,
+    /// Its bytes.
+    pub blob: Blob,
+}
+
+/// Everything that the inputs hold, together.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// What the user gave, in order.
+    pub paths: Vec<String>,
+    /// A bundle's first member.
+    pub header: Option<Header>,
+    /// A bundle's last member; absent where it was cut.
+    pub manifest: Option<Manifest>,
+    /// Whether one of the inputs is a bundle.
+    pub is_bundle: bool,
+    /// The cores, in order.
+    pub cores: Vec<CoreInput>,
+    /// Pages of shared mappings by member name.
+    pub shared: BTreeMap<String, Blob>,
+    /// ELF files that came with the bundle.
+    pub modules: Vec<ModuleInput>,
+    /// Every other member by path: text evidence.
+    pub texts: BTreeMap<String, Blob>,
+    /// Every member in order, for `verify`.
+    pub members: Vec<Member>,
+    /// Why an input ends before its end, where it does: for the first lines of every report.
+    pub cuts: Vec<String>,
+    /// What else could not be read.
+    pub gaps: Vec<Gap>,
+}
+
+impl Evidence {
+    /// Opens every path.
+    ///
+    /// # Errors
+    /// [`InputError`] for the first path of which nothing can be used.
+    pub fn open(paths: &[PathBuf], options: OpenOptions) -> Result<Self, InputError> {
+        let mut evidence = Self::default();
+        for path in paths {
+            evidence.paths.push(path.display().to_string());
+            if path.is_dir() {
+                evidence.add_directory(path, options)?;
+            } else {
+                evidence.add_file(path, options)?;
+            }
+        }
+        Ok(evidence)
+    }
+
+    fn add_directory(&mut self, path: &Path, options: OpenOptions) -> Result<(), InputError> {
+        let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+        if path.join(member::HEADER).is_file() {
+            let members = directory::unpacked_bundle(path).map_err(unreadable)?;
+            return self.add_members(path, members);
+        }
+        let candidates = directory::cores(path).map_err(unreadable)?;
+        if candidates.is_empty() {
+            let what = "a directory without a core or a bundle in it".to_owned();
+            return Err(InputError::Unknown { path: path.to_owned(), what });
+        }
+        candidates.iter().try_for_each(|candidate| self.add_file(candidate, options))
+    }
+
+    fn add_file(&mut self, path: &Path, options: OpenOptions) -> Result<(), InputError> {
+        let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let map = map_file(&file).map_err(unreadable)?;
+        let content = match unpack::Compression::of(&map) {
+            None => Blob::from_map(map),
+            Some(compression) => self.uncompressed(path, map, compression, options)?,
+        };
+        self.add_content(path, content)
+    }
+
+    /// The content of a compressed file: in place where it has an index, else unpacked.
+    fn uncompressed(
+        &mut self,
+        path: &Path,
+        map: Mmap,
+        compression: unpack::Compression,
+        options: OpenOptions,
+    ) -> Result<Blob, InputError> {
+        if compression == unpack::Compression::Zstd
+            && let Ok(index) = bundle::frames::FrameIndex::read(&map)
+            && index
+                .frames
+                .iter()
+                .all(|frame| frame.content.end.saturating_sub(frame.content.start) <= 4 << 20)
+        {
+            let store = frame_store::FrameStore::new(map, index);
+            let lost = frame_store::lost(store.source());
+            if lost > 0 {
+                self.cuts.push(format!(
+                    "{}: cut: its last {lost} bytes are not a whole compressed frame",
+                    path.display()
+                ));
+            }
+            return Ok(Blob::from_frames(store));
+        }
+        let unpacked = unpack::unpack(&map, compression, options.memory)
+            .map_err(|source| InputError::Unreadable { path: path.to_owned(), source })?;
+        if let Some(why) = unpacked.ended {
+            self.cuts.push(format!(
+                "{}: cut or damaged: the {} data ends after {} unpacked bytes ({why})",
+                path.display(),
+                compression.name(),
+                unpacked.content.length()
+            ));
+        }
+        Ok(unpacked.content)
+    }
+
+    fn add_content(&mut self, path: &Path, content: Blob) -> Result<(), InputError> {
+        let unknown =
+            |what: &str| InputError::Unknown { path: path.to_owned(), what: what.to_owned() };
+        let start = content.peek(0, 512).map_err(|_| unknown("an empty file"))?;
+        if start.starts_with(b"\x7fELF") {
+            let (label, declared) = (path.display().to_string(), content.length());
+            self.cores.push(CoreInput { label, pid: None, blob: content.clone(), declared });
+            return Ok(());
+        }
+        if !archive::is_tar(&start) {
+            return Err(unknown("neither an ELF file nor a tar archive"));
+        }
+        let listing = archive::list(&content);
+        if let Some(why) = listing.ended {
+            self.cuts.push(format!("{}: cut or damaged: {why}", path.display()));
+        }
+        self.add_members(path, listing.members)
+    }
+
+    fn add_members(&mut self, path: &Path, members: Vec<Member>) -> Result<(), InputError> {
+        if self.is_bundle {
+            return Err(InputError::SecondBundle { path: path.to_owned() });
+        }
+        if !members.iter().any(|member| member.path == member::HEADER) {
+            let what = "an archive without header.json, so not a support bundle".to_owned();
+            return Err(InputError::Unknown { path: path.to_owned(), what });
+        }
+        self.is_bundle = true;
+        for found in &members {
+            self.add_member(found);
+        }
+        match &self.manifest {
+            None => self.cuts.push(format!(
+                "{}: cut: it has no manifest.json; the {} members before the cut are used",
+                path.display(),
+                members.len()
+            )),
+            Some(manifest) => self.gaps.extend(
+                manifest.gaps.iter().map(|gap| Gap::new(gap.what.clone(), gap.why.clone())),
+            ),
+        }
+        self.members = members;
+        Ok(())
+    }
+
+    fn add_member(&mut self, found: &Member) {
+        let blob = found.blob.clone();
+        match Place::of(&found.path) {
+            Place::Core { pid } => self.cores.push(CoreInput {
+                label: found.path.clone(),
+                pid: Some(pid),
+                blob,
+                declared: found.declared,
+            }),
+            Place::Shared => {
+                self.shared.insert(found.path.clone(), blob);
+            }
+            Place::Module { build_id, name } => self.modules.push(ModuleInput {
+                build_id: build_id.to_owned(),
+                name: name.to_owned(),
+                blob,
+            }),
+            Place::Process { .. } | Place::Thread { .. } | Place::Other => {
+                self.add_text(found, blob);
+            }
+        }
+    }
+
+    fn add_text(&mut self, found: &Member, blob: Blob) {
+        match found.path.as_str() {
+            member::HEADER => self.header = self.json(found),
+            member::MANIFEST => self.manifest = self.json(found),
+            _ => {
+                self.texts.insert(found.path.clone(), blob);
+            }
+        }
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&mut self, found: &Member) -> Option<T> {
+        let parsed = match found.blob.all() {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        parsed.map_err(|why| self.gaps.push(Gap::new(found.path.clone(), why))).ok()
+    }
+
+    /// A text member, as far as it is there.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let blob = self.texts.get(path)?;
+        let bytes = blob.all().ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Maps a file for reading.
+#[expect(unsafe_code, reason = "a mapping has no safe constructor")]
+fn map_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the mapping is read only and private to this program. Another program that cuts the
+    // file short while it is read would end this one with SIGBUS, as with every mapped file;
+    // inputs are finished files.
+    unsafe { Mmap::map(file) }
+}
+
+/// Maps a file by its path, for module files.
+///
+/// # Errors
+/// The system's words.
+pub fn map_path(path: &Path) -> io::Result<Blob> {
+    map_file(&File::open(path)?).map(Blob::from_map)
+}

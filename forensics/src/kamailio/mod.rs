@@ -1,0 +1,19 @@
+//! What Kamailio means by its bytes: where its pools are, which process is which, who allocated.
+
+mod names;
+mod processes;
+mod roots;
+
+pub use names::{Names, OwnerName};
+pub use processes::{ProcessEntry, ProcessTable};
+pub use roots::{FoundBy, PoolKind, PoolRoot, Roots, find as find_roots};
+
+use crate::memory::Memory as _;
+use crate::process::Process;
+
+/// The version string in the program, for instance `kamailio 5.6.3 (x86_64/linux)`; shown, never
+/// trusted.
+pub fn version(process: &Process) -> Option<String> {
+    let (_, at) = process.modules.symbol("full_version")?;
+    process.memory.text(at, 200).ok().filter(|text| !text.is_empty())
+}

@@ -1,0 +1,79 @@
+//! The texts behind an owner's pointers. They lie in the modules' `.rodata`, which cores lack, so
+//! they come from the module files; where a file is missing the address stands for the text.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::addr::Addr;
+use crate::heap::Owner;
+use crate::memory::Memory as _;
+use crate::process::Process;
+
+/// Longest text that is taken for a name.
+const LONGEST: usize = 256;
+
+/// An owner as people know it; `None` is a text that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct OwnerName {
+    /// Module, for instance `core` or `htable`.
+    pub module: Option<String>,
+    /// Source file without the module before it, for instance `core/pt.c`.
+    pub file: Option<String>,
+    /// Function.
+    pub function: Option<String>,
+    /// Line; `None` in builds that record no owners.
+    pub line: Option<u64>,
+}
+
+/// Reads names, each text once.
+#[derive(Debug)]
+pub struct Names<'a> {
+    process: &'a Process,
+    texts: HashMap<Addr, Result<String, String>>,
+}
+
+impl<'a> Names<'a> {
+    /// Names of the owners in one process's pools.
+    pub fn new(process: &'a Process) -> Self {
+        Self { process, texts: HashMap::new() }
+    }
+
+    /// An owner's name.
+    pub fn owner(&mut self, owner: Owner) -> OwnerName {
+        if owner == Owner::default() {
+            return OwnerName::default();
+        }
+        let module = self.text(owner.module);
+        let file = self.text(owner.file).map(|file| {
+            // The file's text is "core: core/pt.c"; the module before it is said already.
+            let rest = module.as_deref().and_then(|module| file.strip_prefix(module));
+            match rest.and_then(|rest| rest.strip_prefix(": ")) {
+                Some(rest) => rest.to_owned(),
+                None => file,
+            }
+        });
+        OwnerName { file, function: self.text(owner.function), line: Some(owner.line), module }
+    }
+
+    fn text(&mut self, at: Addr) -> Option<String> {
+        let process = self.process;
+        let known = self.texts.entry(at).or_insert_with(|| {
+            let text = process.memory.text(at, LONGEST).map_err(|absent| absent.why.to_string())?;
+            let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+            if plain { Ok(text) } else { Err("not a name".to_owned()) }
+        });
+        known.as_ref().ok().cloned()
+    }
+
+    /// Pointers whose text could not be read, with the reason, by address.
+    pub fn unreadable(&self) -> Vec<(Addr, &str)> {
+        let mut unreadable: Vec<(Addr, &str)> = self
+            .texts
+            .iter()
+            .filter_map(|(at, text)| Some((*at, text.as_ref().err()?.as_str())))
+            .collect();
+        unreadable.sort_unstable();
+        unreadable
+    }
+}

@@ -1,0 +1,8 @@
+//! What a pool holds and what of it is leaked. Today: by owner, with what was inherited at fork
+//! set apart.
+
+mod inherited;
+mod summary;
+
+pub use inherited::mark_inherited;
+pub use summary::{OwnerTotals, Summary, SummaryOptions, summarise};

@@ -1,0 +1,200 @@
+//! One process of the snapshot: its core, the files it mapped, and all its memory that can be
+//! known, put together.
+//!
+//! Where the core has no byte, three answers are possible, and which one holds depends on who
+//! wrote it. Our collector says so for each range. The kernel and gcore leave out private file
+//! mappings that were never written (the file's bytes hold) and whatever `coredump_filter` or a
+//! `MADV_DONTDUMP` excludes (not known); `p_filesz < p_memsz` means "not saved" there, never zero.
+
+use bundle::notes::Content as RangeContent;
+
+use crate::addr::{Addr, AddrRange};
+use crate::core::{CoreError, CoreFile, MappedFile, Writer};
+use crate::gap::Gap;
+use crate::input::{CoreInput, Evidence};
+use crate::memory::{Content, Segment, SegmentMap, Why};
+use crate::modules::{Library, ModuleMap, mapped_files_by_header};
+
+/// A process of the snapshot.
+#[derive(Debug)]
+pub struct Process {
+    /// How the user knows its core.
+    pub label: String,
+    /// Its PID on the host, from the bundle or the core.
+    pub pid: Option<u32>,
+    /// Its PID in its own namespace, where the bundle says it.
+    pub inner_pid: Option<u32>,
+    /// Its core's headers.
+    pub core: CoreFile,
+    /// Its memory.
+    pub memory: SegmentMap,
+    /// Its modules.
+    pub modules: ModuleMap,
+    /// What is not known of it.
+    pub gaps: Vec<Gap>,
+}
+
+impl Process {
+    /// Puts a process together.
+    ///
+    /// # Errors
+    /// [`CoreError`] where the core's headers cannot be read.
+    pub fn open(
+        input: &CoreInput,
+        evidence: &Evidence,
+        library: &Library,
+    ) -> Result<Self, CoreError> {
+        let core = CoreFile::read(&input.blob)?;
+        let in_core = SegmentMap::new(saved_segments(&core));
+        let mut files = core.notes.files.clone();
+        if files.is_empty() {
+            let starts: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
+            files = mapped_files_by_header(&starts, &in_core);
+        }
+        let modules = ModuleMap::find(&files, &in_core, library);
+        let segments = match &core.notes.ranges {
+            Some(ranges) => ranges
+                .0
+                .iter()
+                .flat_map(|range| {
+                    let place = AddrRange::new(Addr(range.start), range.length);
+                    collected(place, &range.content, &core, evidence, &modules)
+                })
+                .collect(),
+            None => other_writer(&core, &files, &modules),
+        };
+        let pid = input.pid.or_else(|| core.pid());
+        let record = evidence.manifest.as_ref().and_then(|manifest| {
+            manifest.processes.iter().find(|process| Some(process.pid) == pid)
+        });
+        let mut gaps = core.gaps.clone();
+        gaps.extend(modules.iter().filter_map(|module| {
+            let why = module.file.as_ref().err()?;
+            Some(Gap::new(format!("file of module {}", module.path), why))
+        }));
+        Ok(Self {
+            label: input.label.clone(),
+            pid,
+            inner_pid: record.map(|record| record.inner_pid).or_else(|| inner_pid(pid, evidence)),
+            memory: SegmentMap::new(segments),
+            core,
+            modules,
+            gaps,
+        })
+    }
+}
+
+/// The innermost `NSpid` of `/proc/PID/status`, for bundles that were cut before the manifest.
+fn inner_pid(pid: Option<u32>, evidence: &Evidence) -> Option<u32> {
+    let pid = pid?;
+    let first = bundle::member::process_file(pid, "status.1");
+    let plain = bundle::member::process_file(pid, "status");
+    let status = evidence.text(&first).or_else(|| evidence.text(&plain))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().next_back()?.parse().ok()
+}
+
+/// What the core's `PT_LOAD`s hold.
+fn saved_segments(core: &CoreFile) -> Vec<Segment> {
+    let segment = |load: &crate::core::Load| Segment {
+        range: AddrRange::new(load.range.start, load.saved),
+        writable: Some(load.writable),
+        content: Content::Bytes { blob: core.blob.clone(), offset: load.offset },
+    };
+    core.loads.iter().filter(|load| load.saved > 0).map(segment).collect()
+}
+
+/// One range of a collector's core.
+fn collected(
+    place: AddrRange,
+    content: &RangeContent,
+    core: &CoreFile,
+    evidence: &Evidence,
+    modules: &ModuleMap,
+) -> Vec<Segment> {
+    let one = |content, writable| vec![Segment { range: place, writable, content }];
+    match content {
+        RangeContent::Data => data(place, core),
+        RangeContent::Zero => one(Content::Zero, Some(true)),
+        RangeContent::NotSaved { why } => one(Content::Absent(Why::NotSaved(why.clone())), None),
+        RangeContent::Shared { member, offset } => match evidence.shared.get(member) {
+            Some(blob) => one(Content::Bytes { blob: blob.clone(), offset: *offset }, Some(true)),
+            None => one(Content::Absent(Why::Truncated), Some(true)),
+        },
+        RangeContent::File { path, offset } => from_file(place, path, *offset, modules),
+    }
+}
+
+/// A range of data may span several `PT_LOAD`s that touch one another.
+fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    let first = core.loads.partition_point(|load| load.range.end <= place.start);
+    for load in core.loads.iter().skip(first).take_while(|load| load.range.start < place.end) {
+        let start = load.range.start.max(place.start);
+        let end = Addr(load.range.start.0.saturating_add(load.saved)).min(place.end);
+        if start < end {
+            let inside = start.0.saturating_sub(load.range.start.0);
+            let offset = load.offset.saturating_add(inside);
+            segments.push(Segment {
+                range: AddrRange { start, end },
+                writable: Some(load.writable),
+                content: Content::Bytes { blob: core.blob.clone(), offset },
+            });
+        }
+    }
+    segments
+}
+
+/// A range that holds a file's bytes: from the module file, if it is at hand. The last page of a
+/// mapping is zero behind the end of the file.
+fn from_file(place: AddrRange, path: &str, offset: u64, modules: &ModuleMap) -> Vec<Segment> {
+    let module = modules.iter().find(|module| module.path == path);
+    let Some(Ok(file)) = module.map(|module| &module.file) else {
+        let why = Why::ModuleMissing { path: path.to_owned() };
+        return vec![Segment { range: place, writable: None, content: Content::Absent(why) }];
+    };
+    let held = file.blob().length().saturating_sub(offset).min(place.length());
+    let middle = Addr(place.start.0.saturating_add(held));
+    let bytes = Content::Bytes { blob: file.blob().clone(), offset };
+    let head = AddrRange { start: place.start, end: middle };
+    let tail = AddrRange { start: middle, end: place.end };
+    vec![
+        Segment { range: head, writable: None, content: bytes },
+        Segment { range: tail, writable: None, content: Content::Zero },
+    ]
+}
+
+/// The address space of a core that the kernel or gcore wrote.
+fn other_writer(core: &CoreFile, files: &[MappedFile], modules: &ModuleMap) -> Vec<Segment> {
+    debug_assert_ne!(core.writer, Writer::Collector);
+    let mut segments = saved_segments(core);
+    let mut holes: Vec<(AddrRange, Option<bool>)> = core
+        .loads
+        .iter()
+        .filter(|load| load.saved < load.range.length())
+        .map(|load| {
+            let start = Addr(load.range.start.0.saturating_add(load.saved));
+            (AddrRange { start, end: load.range.end }, Some(load.writable))
+        })
+        .collect();
+    // A mapped file that has no PT_LOAD at all was left out because nobody wrote to it.
+    holes.extend(files.iter().filter_map(|file| {
+        let loaded = core.loads.iter().any(|load| load.range.contains(file.range.start));
+        (!loaded).then_some((file.range, Some(false)))
+    }));
+    for (hole, writable) in holes {
+        let file = files.iter().find(|file| file.range.contains(hole.start));
+        match file.filter(|_| writable != Some(true)) {
+            Some(file) => {
+                let inside = hole.start.0.saturating_sub(file.range.start.0);
+                let offset = file.offset.saturating_add(inside);
+                segments.extend(from_file(hole, &file.path, offset, modules));
+            }
+            None => {
+                let why = Why::NotSaved(format!("left out by the {}", core.writer.name()));
+                segments.push(Segment { range: hole, writable, content: Content::Absent(why) });
+            }
+        }
+    }
+    segments
+}

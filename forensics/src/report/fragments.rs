@@ -1,0 +1,190 @@
+//! Single fragments: as a list with previews, or one in full.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::model::Selection;
+use super::units::{owner_text, size};
+use crate::addr::Addr;
+use crate::case::{Case, Member, Walked, describe};
+use crate::heap::{Damage, Fragment};
+use crate::kamailio::{Names, OwnerName};
+use crate::memory::Memory as _;
+use crate::num::{narrow, wide};
+
+/// Bytes of content shown in a list.
+const PREVIEW: usize = 32;
+/// Bytes of content shown in full.
+const FULL: u64 = 4096;
+
+/// One fragment.
+#[derive(Clone, Debug, Serialize)]
+pub struct FragmentReport {
+    /// What the program was given: the start of the payload.
+    pub address: Addr,
+    /// Its header.
+    pub header: Addr,
+    /// Payload in bytes.
+    pub size: u64,
+    /// `used` or `free`.
+    pub state: &'static str,
+    /// Who allocated it; of a free fragment, who last split or freed it.
+    #[serde(flatten)]
+    pub owner: OwnerName,
+    /// What is wrong with it, for a person.
+    pub damage: Vec<String>,
+    /// Its first bytes: as text, or as hex, or why they are not known.
+    pub preview: String,
+}
+
+/// Every fragment of a pool.
+pub(super) fn list(walked: &Walked, member: &Member) -> Vec<FragmentReport> {
+    let mut names = Names::new(&member.process);
+    walked.summary.fragments.iter().map(|f| one(f, member, &mut names)).collect()
+}
+
+fn one(fragment: &Fragment, member: &Member, names: &mut Names<'_>) -> FragmentReport {
+    FragmentReport {
+        address: fragment.payload.start,
+        header: fragment.header,
+        size: fragment.payload.length(),
+        state: if fragment.used { "used" } else { "free" },
+        owner: fragment.owner.map(|owner| names.owner(owner)).unwrap_or_default(),
+        damage: fragment.damage.iter().map(damage_text).collect(),
+        preview: preview(member, fragment.payload.start, fragment.payload.length()),
+    }
+}
+
+fn damage_text(damage: &Damage) -> String {
+    match damage {
+        Damage::StartCheck { found } => format!("beginning overwritten ({found:#x})"),
+        Damage::EndCheck { found: [first, second] } => {
+            format!("end overwritten ({first:#x}, {second:#x})")
+        }
+        Damage::TrailerSize { found } => format!("its trailer says {found} bytes"),
+    }
+}
+
+/// The first bytes of a payload, in one line.
+pub fn preview(member: &Member, at: Addr, length: u64) -> String {
+    let want = narrow(length).min(PREVIEW);
+    if want == 0 {
+        return String::new();
+    }
+    let bytes = match member.process.memory.bytes(at, want) {
+        Ok(bytes) => bytes,
+        Err(absent) => return format!("<{}>", absent.why),
+    };
+    let text = bytes.iter().take_while(|byte| is_text(**byte)).count();
+    let ended = bytes.get(text).is_none_or(|&byte| byte == 0);
+    if text >= 4 && ended {
+        let shown = String::from_utf8_lossy(bytes.get(..text).unwrap_or_default());
+        return format!("{:?}", shown);
+    }
+    let mut hex = String::new();
+    for byte in bytes.iter().take(16) {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x} ");
+    }
+    hex.trim_end().to_owned()
+}
+
+fn is_text(byte: u8) -> bool {
+    byte.is_ascii_graphic() || matches!(byte, b' ' | b'\r' | b'\n' | b'\t')
+}
+
+/// The fragments that contain an address, in full, for a person; one for each pool that has it.
+pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
+    let mut found = Vec::new();
+    for pool in &case.pools {
+        let (Ok(walked), Some(member)) = (&pool.walked, case.members.get(pool.member)) else {
+            continue;
+        };
+        if !(Selection { pid, ..Selection::default() }).wants(pool, member) {
+            continue;
+        }
+        let all = &walked.summary.fragments;
+        let index = all.partition_point(|fragment| fragment.header <= at);
+        let Some(index) = index.checked_sub(1) else { continue };
+        let Some(fragment) = all.get(index).filter(|_| walked.range.contains(at)) else { continue };
+        let mut names = Names::new(&member.process);
+        let mut text = format!(
+            "{} of {}\n",
+            pool.kind.name(),
+            if pool.kind == crate::kamailio::PoolKind::Shm {
+                "the whole group".to_owned()
+            } else {
+                describe(member)
+            }
+        );
+        let report = one(fragment, member, &mut names);
+        describe_one(&mut text, &report, at);
+        let neighbours = index.checked_sub(1).into_iter().chain([index.saturating_add(1)]);
+        for neighbour in neighbours.filter_map(|index| all.get(index)) {
+            let report = one(neighbour, member, &mut names);
+            let side = if neighbour.header < fragment.header { "before" } else { "after " };
+            let _ = writeln!(
+                text,
+                "  {side}:   {} {} {}  {}",
+                report.address,
+                report.state,
+                size(report.size),
+                owner_text(&report.owner)
+            );
+        }
+        text.push_str(&dump(member, fragment));
+        found.push(text);
+    }
+    found
+}
+
+fn describe_one(text: &mut String, report: &FragmentReport, at: Addr) {
+    let inside = at.0.wrapping_sub(report.address.0);
+    let _ = writeln!(text, "  address:  {} (header {})", report.address, report.header);
+    if at != report.address {
+        let place = if at < report.address {
+            "in its header".to_owned()
+        } else {
+            format!("{inside} bytes into it")
+        };
+        let _ = writeln!(text, "  asked:    {at}, {place}");
+    }
+    let _ = writeln!(text, "  state:    {}", report.state);
+    let _ = writeln!(text, "  size:     {}", size(report.size));
+    let _ = writeln!(text, "  owner:    {}", owner_text(&report.owner));
+    for damage in &report.damage {
+        let _ = writeln!(text, "  damage:   {damage}");
+    }
+}
+
+/// Content as hex and text, 16 bytes a line.
+fn dump(member: &Member, fragment: &Fragment) -> String {
+    let length = fragment.payload.length();
+    let mut text = String::new();
+    let bytes = match member.process.memory.bytes(fragment.payload.start, narrow(length.min(FULL)))
+    {
+        Ok(bytes) => bytes,
+        Err(absent) => return format!("  content:  <{absent}>\n"),
+    };
+    for (row, line) in bytes.chunks(16).enumerate() {
+        let at = fragment.payload.start.0.saturating_add(wide(row).saturating_mul(16));
+        let mut hex = String::new();
+        for byte in line {
+            let _ = write!(hex, "{byte:02x} ");
+        }
+        let plain: String = line
+            .iter()
+            .map(
+                |&byte| {
+                    if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '.' }
+                },
+            )
+            .collect();
+        let _ = writeln!(text, "  {at:#x}  {hex:48} {plain}");
+    }
+    if length > FULL {
+        let _ = writeln!(text, "  … {} more bytes", length.saturating_sub(FULL));
+    }
+    text
+}

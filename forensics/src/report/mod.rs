@@ -1,0 +1,17 @@
+//! What a person or a script is told: one model, several renderers.
+//!
+//! [`Report::of`] takes from the case all that is shown; [`text`] and JSON (serde) compute nothing.
+//! The JSON form is written down in `docs/report-schema.md`.
+
+mod fragments;
+mod model;
+pub mod text;
+pub mod units;
+
+pub use fragments::{FragmentReport, details, preview};
+pub use model::{
+    CutList, OwnerReport, PoolReport, ProcessReport, Report, Selection, SortKey, WalkedReport,
+};
+
+/// Version of the JSON form; raised with every change that a script could notice.
+pub const SCHEMA: u32 = 1;

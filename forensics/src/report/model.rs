@@ -1,0 +1,391 @@
+//! The report as data.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::fragments::{FragmentReport, list};
+use crate::addr::{Addr, AddrRange};
+use crate::case::{Case, Member, Pool, Walked};
+use crate::diagnose::{Finding, Severity, diagnose};
+use crate::gap::Gap;
+use crate::heap::Counters;
+use crate::kamailio::{FoundBy, OwnerName, PoolKind};
+use crate::layout::LayoutSource;
+use crate::leak::OwnerTotals;
+use crate::num::{ratio, wide};
+
+/// Why inputs end early, one line each.
+pub type CutList = Vec<String>;
+
+/// How owners are sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortKey {
+    /// Most bytes first; what was inherited at fork counts last.
+    #[default]
+    Bytes,
+    /// Most fragments first.
+    Count,
+    /// Largest single fragment first.
+    Largest,
+    /// By module, file, function, line.
+    Owner,
+}
+
+/// Which pools and owners are shown. Totals are always of the whole pool.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only pools of this kind.
+    pub kind: Option<PoolKind>,
+    /// Only pools of this process (SHM is shown all the same).
+    pub pid: Option<u32>,
+    /// How owners are sorted.
+    pub sort: SortKey,
+    /// Leave out owners with fewer bytes.
+    pub min_bytes: u64,
+    /// Show at most so many owners of a pool.
+    pub top: Option<usize>,
+    /// List single fragments.
+    pub list: bool,
+}
+
+impl Selection {
+    /// Whether a pool is shown.
+    pub fn wants(&self, pool: &Pool, member: &Member) -> bool {
+        let kind = self.kind.is_none_or(|kind| kind == pool.kind);
+        let pid = self.pid.is_none_or(|pid| {
+            pool.kind == PoolKind::Shm
+                || member.process.pid == Some(pid)
+                || member.process.inner_pid == Some(pid)
+        });
+        kind && pid
+    }
+}
+
+/// Everything that is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`super::SCHEMA`].
+    pub schema: u32,
+    /// Program and version that made it.
+    pub tool: String,
+    /// What the user gave.
+    pub inputs: Vec<String>,
+    /// Why inputs end early, one line each; empty for whole ones.
+    pub cut: CutList,
+    /// A bundle's first member.
+    pub bundle: Option<bundle::Header>,
+    /// Version string of the program that was captured.
+    pub program: Option<String>,
+    /// The processes.
+    pub processes: Vec<ProcessReport>,
+    /// What the rules found, worst first.
+    pub findings: Vec<Finding>,
+    /// The pools: SHM first.
+    pub pools: Vec<PoolReport>,
+    /// What is not known, and why.
+    pub gaps: Vec<Gap>,
+}
+
+/// One process.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessReport {
+    /// PID on the host.
+    pub pid: Option<u32>,
+    /// PID in its own namespace, where it differs.
+    pub inner_pid: Option<u32>,
+    /// What it does, from Kamailio's process table.
+    pub role: Option<String>,
+    /// Its core: a path, or a member of the bundle.
+    pub core: String,
+    /// Who wrote the core.
+    pub written_by: &'static str,
+    /// Threads in the core.
+    pub threads: u64,
+    /// Threads whose registers were read without stopping them.
+    pub unstopped: u64,
+    /// How long it stood still, in microseconds.
+    pub pause_micros: Option<u64>,
+    /// Bytes of its memory that can be read.
+    pub known_bytes: u64,
+    /// Of these: pages that never existed.
+    pub zero_bytes: u64,
+    /// Bytes that cannot, by reason.
+    pub absent_bytes: BTreeMap<String, u64>,
+    /// Modules whose file is at hand.
+    pub modules_found: u64,
+    /// Modules that it maps.
+    pub modules: u64,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolReport {
+    /// `pkg` or `shm`.
+    pub kind: PoolKind,
+    /// Its process; null for the shared pool.
+    pub pid: Option<u32>,
+    /// What that process does; null for the shared pool.
+    pub role: Option<String>,
+    /// The process that it was read through.
+    pub read_through: Option<u32>,
+    /// Its manager.
+    pub manager: String,
+    /// Its block.
+    pub block: Addr,
+    /// Its addresses.
+    pub range: Option<AddrRange>,
+    /// How it was found.
+    pub found: FoundBy,
+    /// Where its layout comes from.
+    pub layout: Option<LayoutSource>,
+    /// What its block says of itself.
+    pub counters: Option<Counters>,
+    /// What the walk found.
+    pub walked: Option<WalkedReport>,
+    /// What its owners hold.
+    pub owners: Vec<OwnerReport>,
+    /// Owners with fragments of their own that the selection leaves out.
+    pub owners_left_out: u64,
+    /// Used fragments inherited from the main process at fork.
+    pub inherited_fragments: u64,
+    /// Their payload, in bytes.
+    pub inherited_bytes: u64,
+    /// Its fragments, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragments: Option<Vec<FragmentReport>>,
+    /// Why it was not walked; null if it was.
+    pub error: Option<String>,
+}
+
+/// Recomputed figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct WalkedReport {
+    /// Fragments in use.
+    pub used_fragments: u64,
+    /// Their payload, in bytes.
+    pub used_bytes: u64,
+    /// The block, all overhead and the used payload, in bytes.
+    pub real_used_bytes: u64,
+    /// Free fragments.
+    pub free_fragments: u64,
+    /// Their payload, in bytes.
+    pub free_bytes: u64,
+    /// Payload of the largest of them, in bytes.
+    pub largest_free_bytes: u64,
+    /// Whether the walk reached the pool's own end mark.
+    pub complete: bool,
+    /// Bytes that lie in no fragment the walk saw.
+    pub lost_bytes: u64,
+    /// Fragments with overwritten check words.
+    pub damaged_fragments: u64,
+    /// Used fragments that `--skip-first` left out of the owners.
+    pub skipped_fragments: u64,
+}
+
+/// One owner.
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnerReport {
+    /// Who; null where a text could not be read.
+    #[serde(flatten)]
+    pub name: OwnerName,
+    /// Address of the file's text, to tell owners apart whose names are not known.
+    pub file_address: Addr,
+    /// Used fragments.
+    pub fragments: u64,
+    /// Their payload, in bytes.
+    pub bytes: u64,
+    /// Share of the used payload of the pool, 0 to 1.
+    pub share: f64,
+    /// Smallest payload, in bytes.
+    pub smallest: u64,
+    /// Largest payload, in bytes.
+    pub largest: u64,
+    /// Of `fragments`: inherited from the main process at fork.
+    pub inherited_fragments: u64,
+    /// Of `bytes`: inherited from the main process at fork.
+    pub inherited_bytes: u64,
+    /// Of `fragments`: not inherited.
+    pub own_fragments: u64,
+    /// Of `bytes`: not inherited.
+    pub own_bytes: u64,
+    /// Share of `own_bytes` in the used payload of the pool, 0 to 1.
+    pub own_share: f64,
+}
+
+impl Report {
+    /// Takes from the case what is shown.
+    pub fn of(case: &Case, selection: &Selection) -> Self {
+        let pools = case
+            .pools
+            .iter()
+            .filter_map(|pool| Some((pool, case.members.get(pool.member)?)))
+            .filter(|(pool, member)| selection.wants(pool, member))
+            .map(|(pool, member)| pool_report(pool, member, selection))
+            .collect();
+        let findings = diagnose(case);
+        let cut = findings
+            .iter()
+            .filter(|finding| finding.rule == "input-cut")
+            .flat_map(|finding| finding.facts.iter().map(|fact| fact.text.clone()))
+            .collect();
+        Self {
+            schema: super::SCHEMA,
+            tool: concat!("forensics ", env!("CARGO_PKG_VERSION")).to_owned(),
+            inputs: case.evidence.paths.clone(),
+            cut,
+            bundle: case.evidence.header.clone(),
+            program: case.version.clone(),
+            processes: case.members.iter().map(|member| process_report(case, member)).collect(),
+            findings,
+            pools,
+            gaps: case.gaps.clone(),
+        }
+    }
+
+    /// The worst severity among the findings.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|finding| finding.severity).max()
+    }
+}
+
+fn process_report(case: &Case, member: &Member) -> ProcessReport {
+    let process = &member.process;
+    let coverage = process.memory.coverage();
+    let record = case.record(process.pid);
+    let threads = &process.core.notes.threads;
+    let unstopped = |thread: &&crate::core::Thread| {
+        thread
+            .record
+            .as_ref()
+            .is_some_and(|record| record.registers != bundle::notes::RegisterSource::Stopped)
+    };
+    ProcessReport {
+        pid: process.pid,
+        inner_pid: process.inner_pid.filter(|&inner| Some(inner) != process.pid),
+        role: member.role().map(str::to_owned),
+        core: process.label.clone(),
+        written_by: process.core.writer.name(),
+        threads: wide(threads.len()),
+        unstopped: wide(threads.iter().filter(unstopped).count()),
+        pause_micros: record.and_then(|record| record.pause_micros),
+        known_bytes: coverage.known,
+        zero_bytes: coverage.zero,
+        absent_bytes: coverage.absent,
+        modules_found: wide(process.modules.iter().filter(|m| m.file.is_ok()).count()),
+        modules: wide(process.modules.iter().count()),
+    }
+}
+
+fn pool_report(pool: &Pool, member: &Member, selection: &Selection) -> PoolReport {
+    let private = pool.kind == PoolKind::Pkg;
+    let walked = pool.walked.as_ref().ok();
+    let all = walked.map_or_else(Vec::new, owners);
+    let mut shown: Vec<OwnerReport> =
+        all.iter().filter(|owner| owner.bytes >= selection.min_bytes).cloned().collect();
+    sort(&mut shown, selection.sort);
+    shown.truncate(selection.top.unwrap_or(usize::MAX));
+    let own = |owners: &[OwnerReport]| owners.iter().filter(|o| o.own_fragments > 0).count();
+    PoolReport {
+        kind: pool.kind,
+        pid: member.process.pid.filter(|_| private),
+        role: member.role().filter(|_| private).map(str::to_owned),
+        read_through: member.process.pid,
+        manager: pool.manager.clone(),
+        block: pool.block,
+        range: walked.map(|walked| walked.range),
+        found: pool.found_by.clone(),
+        layout: walked.map(|walked| walked.layout.clone()),
+        counters: walked.map(|walked| walked.counters),
+        walked: walked.map(walked_report),
+        owners_left_out: wide(own(&all).saturating_sub(own(&shown))),
+        inherited_fragments: all.iter().map(|owner| owner.inherited_fragments).sum(),
+        inherited_bytes: all.iter().map(|owner| owner.inherited_bytes).sum(),
+        owners: shown,
+        fragments: walked.filter(|_| selection.list).map(|walked| list(walked, member)),
+        error: pool.walked.as_ref().err().cloned(),
+    }
+}
+
+fn walked_report(walked: &Walked) -> WalkedReport {
+    let summary = &walked.summary;
+    WalkedReport {
+        used_fragments: summary.used_fragments,
+        used_bytes: summary.used_bytes,
+        real_used_bytes: summary.real_used_bytes,
+        free_fragments: summary.free_fragments,
+        free_bytes: summary.free_bytes,
+        largest_free_bytes: summary.largest_free,
+        complete: summary.complete,
+        lost_bytes: summary.lost_bytes,
+        damaged_fragments: summary.damaged_count,
+        skipped_fragments: summary.skipped_fragments,
+    }
+}
+
+/// Owners by name: one place in the source can stand behind several pointers (a function inlined
+/// into two modules, a header's text in each of them).
+fn owners(walked: &Walked) -> Vec<OwnerReport> {
+    let mut merged: BTreeMap<(&OwnerName, Option<Addr>), OwnerReport> = BTreeMap::new();
+    for (totals, name) in walked.summary.owners.iter().zip(&walked.names) {
+        let known = name.file.is_some() && name.function.is_some();
+        let key = (name, (!known).then_some(totals.owner.file));
+        match merged.get_mut(&key) {
+            Some(report) => merge(report, totals),
+            None => {
+                merged.insert(key, owner_report(totals, name));
+            }
+        }
+    }
+    let mut reports: Vec<OwnerReport> = merged.into_values().collect();
+    for report in &mut reports {
+        report.own_fragments = report.fragments.saturating_sub(report.inherited_fragments);
+        report.own_bytes = report.bytes.saturating_sub(report.inherited_bytes);
+        report.share = ratio(report.bytes, walked.summary.used_bytes);
+        report.own_share = ratio(report.own_bytes, walked.summary.used_bytes);
+    }
+    reports
+}
+
+fn owner_report(totals: &OwnerTotals, name: &OwnerName) -> OwnerReport {
+    OwnerReport {
+        name: name.clone(),
+        file_address: totals.owner.file,
+        fragments: totals.fragments,
+        bytes: totals.bytes,
+        share: 0.0,
+        smallest: totals.smallest,
+        largest: totals.largest,
+        inherited_fragments: totals.inherited_fragments,
+        inherited_bytes: totals.inherited_bytes,
+        own_fragments: 0,
+        own_bytes: 0,
+        own_share: 0.0,
+    }
+}
+
+fn merge(report: &mut OwnerReport, totals: &OwnerTotals) {
+    report.fragments = report.fragments.saturating_add(totals.fragments);
+    report.bytes = report.bytes.saturating_add(totals.bytes);
+    report.smallest = report.smallest.min(totals.smallest);
+    report.largest = report.largest.max(totals.largest);
+    report.inherited_fragments =
+        report.inherited_fragments.saturating_add(totals.inherited_fragments);
+    report.inherited_bytes = report.inherited_bytes.saturating_add(totals.inherited_bytes);
+}
+
+fn sort(owners: &mut [OwnerReport], key: SortKey) {
+    owners.sort_by(|one, other| {
+        let by_name = || one.name.cmp(&other.name);
+        match key {
+            SortKey::Bytes => {
+                (other.own_bytes, other.bytes).cmp(&(one.own_bytes, one.bytes)).then_with(by_name)
+            }
+            SortKey::Count => (other.own_fragments, other.fragments)
+                .cmp(&(one.own_fragments, one.fragments))
+                .then_with(by_name),
+            SortKey::Largest => other.largest.cmp(&one.largest).then_with(by_name),
+            SortKey::Owner => by_name(),
+        }
+    });
+}

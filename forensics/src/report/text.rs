@@ -1,0 +1,354 @@
+//! The report as text for a terminal.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::model::{OwnerReport, PoolReport, ProcessReport, Report};
+use super::units::{count, milliseconds, owner_text, share, size};
+use crate::diagnose::Finding;
+use crate::gap::Gap;
+use crate::kamailio::PoolKind;
+
+/// Owners shown of each pool where the user asked for no number.
+pub const DEFAULT_TOP: usize = 10;
+
+/// The whole report.
+///
+/// # Errors
+/// Those of `out`.
+pub fn report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    heading(report, out)?;
+    processes(report, out)?;
+    findings(&report.findings, out)?;
+    pools(report, out)?;
+    gaps(&report.gaps, out)
+}
+
+/// The part of `forensics heap`: pools and gaps.
+///
+/// # Errors
+/// Those of `out`.
+pub fn heap(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    cut(report, out)?;
+    pools(report, out)?;
+    let heap = report.findings.iter().filter(|finding| finding.rule != "process-not-captured");
+    findings(&heap.cloned().collect::<Vec<_>>(), out)?;
+    gaps(&report.gaps, out)
+}
+
+/// The part of `forensics info`: what the input is.
+///
+/// # Errors
+/// Those of `out`.
+pub fn info(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    heading(report, out)?;
+    processes(report, out)?;
+    for process in &report.processes {
+        let pid = process.pid.map_or_else(|| process.core.clone(), |pid| pid.to_string());
+        writeln!(out, "Memory of {pid}: {} known, of which", size(process.known_bytes))?;
+        writeln!(out, "  {} never existed and read as zero", size(process.zero_bytes))?;
+        for (why, bytes) in &process.absent_bytes {
+            writeln!(out, "  not known: {} {why}", size(*bytes))?;
+        }
+    }
+    writeln!(out)?;
+    gaps(&report.gaps, out)
+}
+
+fn cut(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    for line in &report.cut {
+        writeln!(out, "INCOMPLETE  {line}")?;
+    }
+    if !report.cut.is_empty() {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn heading(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    cut(report, out)?;
+    for input in &report.inputs {
+        writeln!(out, "Input      {input}")?;
+    }
+    if let Some(header) = &report.bundle {
+        writeln!(out, "Taken      {} on {} by {}", header.created, header.host, header.tool)?;
+        writeln!(out, "System     {} {}", header.kernel, header.machine)?;
+        if !header.reason.is_empty() {
+            writeln!(out, "Reason     {}", header.reason)?;
+        }
+        for scope in &header.scope {
+            writeln!(out, "Scope      {scope}")?;
+        }
+    }
+    writeln!(
+        out,
+        "Program    {}",
+        report
+            .program
+            .as_deref()
+            .unwrap_or("(no version string: not Kamailio, or its file is missing)")
+    )?;
+    writeln!(out)
+}
+
+fn processes(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.processes.is_empty() {
+        return writeln!(out, "No process: the input holds no readable core.\n");
+    }
+    let with_pause = report.processes.iter().any(|process| process.pause_micros.is_some());
+    let mut table = table(&["PID", "threads", "memory known", "modules", "paused", "role"], 5);
+    for process in &report.processes {
+        table.add_row(process_row(process));
+    }
+    if !with_pause && let Some(column) = table.column_mut(4) {
+        column.set_constraint(comfy_table::ColumnConstraint::Hidden);
+    }
+    writeln!(out, "Processes ({})", report.processes.len())?;
+    writeln!(out, "{table}\n")
+}
+
+fn process_row(process: &ProcessReport) -> Vec<String> {
+    let pid = match (process.pid, process.inner_pid) {
+        (Some(pid), Some(inner)) => format!("{pid} (inside: {inner})"),
+        (Some(pid), None) => pid.to_string(),
+        (None, _) => "?".to_owned(),
+    };
+    let threads = match process.unstopped {
+        0 => process.threads.to_string(),
+        some => format!("{} ({some} not stopped)", process.threads),
+    };
+    vec![
+        pid,
+        threads,
+        size(process.known_bytes),
+        format!("{} of {}", process.modules_found, process.modules),
+        process.pause_micros.map_or_else(|| "not stopped".to_owned(), milliseconds),
+        process.role.clone().unwrap_or_else(|| process.core.clone()),
+    ]
+}
+
+fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+    if findings.is_empty() {
+        return writeln!(out, "Findings   none\n");
+    }
+    writeln!(out, "Findings ({})", findings.len())?;
+    for finding in findings {
+        writeln!(
+            out,
+            "  {} [{}, {}] {}",
+            finding.severity.name().to_uppercase(),
+            finding.rule,
+            finding.confidence.name(),
+            finding.summary
+        )?;
+        for fact in &finding.facts {
+            writeln!(out, "    - {}", fact.text)?;
+        }
+        writeln!(out, "    > {}", finding.advice)?;
+    }
+    writeln!(out)
+}
+
+fn pools(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.pools.is_empty() {
+        return writeln!(out, "No Kamailio pool was found.\n");
+    }
+    for pool in report.pools.iter().filter(|pool| pool.kind == PoolKind::Shm) {
+        pool_text(pool, out)?;
+    }
+    let private: Vec<&PoolReport> =
+        report.pools.iter().filter(|pool| pool.kind == PoolKind::Pkg).collect();
+    if private.len() > 1 {
+        private_overview(&private, out)?;
+    }
+    for pool in private {
+        pool_text(pool, out)?;
+    }
+    Ok(())
+}
+
+fn private_overview(pools: &[&PoolReport], out: &mut dyn Write) -> io::Result<()> {
+    let mut table = table(&["PID", "used", "of", "fragments", "free", "largest free", "role"], 6);
+    for pool in pools {
+        let Some((walked, counters)) = pool.walked.as_ref().zip(pool.counters.as_ref()) else {
+            continue;
+        };
+        table.add_row(vec![
+            pool.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
+            count(walked.used_bytes),
+            count(counters.size),
+            count(walked.used_fragments),
+            count(walked.free_fragments),
+            count(walked.largest_free_bytes),
+            pool.role.clone().unwrap_or_default(),
+        ]);
+    }
+    writeln!(out, "PKG pools ({}), sizes in bytes", pools.len())?;
+    writeln!(out, "{table}\n")
+}
+
+fn pool_text(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
+    match (pool.kind, pool.pid) {
+        (PoolKind::Pkg, pid) => {
+            let pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+            let role = pool.role.as_deref().unwrap_or("role not known");
+            writeln!(out, "PKG pool of process {pid} ({role})")?;
+        }
+        (PoolKind::Shm, _) => writeln!(out, "SHM pool of the whole group")?,
+    }
+    writeln!(
+        out,
+        "  manager    {}; block at {}, found by {}",
+        pool.manager, pool.block, pool.found
+    )?;
+    if let Some(error) = &pool.error {
+        return writeln!(out, "  not read   {error}\n");
+    }
+    if let Some(layout) = &pool.layout {
+        writeln!(out, "  layout     {layout}")?;
+    }
+    if let (Some(counters), Some(walked)) = (&pool.counters, &pool.walked) {
+        let mark = |said: u64, found: u64| match (walked.complete, said == found) {
+            (false, _) => "incomplete",
+            (true, true) => "",
+            (true, false) => "DIFFERS",
+        };
+        let mut table = table(&["", "block says", "recomputed", ""], 3);
+        let mut row = |name: &str, said: u64, found: u64| {
+            table.add_row(vec![name.to_owned(), size(said), size(found), mark(said, found).into()]);
+        };
+        row("used", counters.used, walked.used_bytes);
+        row("used with overhead", counters.real_used, walked.real_used_bytes);
+        let free = counters.size.saturating_sub(counters.real_used);
+        row("free", free, walked.free_bytes);
+        table.add_row(vec![
+            "free fragments".to_owned(),
+            count(counters.free_fragments),
+            count(walked.free_fragments),
+            mark(counters.free_fragments, walked.free_fragments).into(),
+        ]);
+        writeln!(out, "  size       {}", size(counters.size))?;
+        writeln!(
+            out,
+            "  fragments  {} used, {} free; largest free {}; {} of the pool in use",
+            count(walked.used_fragments),
+            count(walked.free_fragments),
+            size(walked.largest_free_bytes),
+            share(counters.size.saturating_sub(walked.free_bytes), counters.size)
+        )?;
+        if walked.lost_bytes > 0 {
+            writeln!(out, "  not seen   {} behind the broken fragment", size(walked.lost_bytes))?;
+        }
+        if walked.skipped_fragments > 0 {
+            writeln!(
+                out,
+                "  owners     without the first {} fragments in use (--skip-first)",
+                count(walked.skipped_fragments)
+            )?;
+        }
+        indented(&table.to_string(), out)?;
+    }
+    owners(pool, out)?;
+    fragments(pool, out)?;
+    writeln!(out)
+}
+
+/// What the process allocated itself; what it inherited at fork is one line, since the main
+/// process's pool lists it.
+fn owners(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
+    let own: Vec<&OwnerReport> =
+        pool.owners.iter().filter(|owner| owner.own_fragments > 0).collect();
+    if !own.is_empty() {
+        let header = ["fragments", "bytes", "share", "smallest", "largest", "owner"];
+        let mut table = table(&header, 5);
+        for owner in own {
+            table.add_row(owner_row(owner));
+        }
+        indented(&table.to_string(), out)?;
+    } else if pool.inherited_fragments == 0 {
+        writeln!(out, "  no owner to show")?;
+    }
+    if pool.owners_left_out > 0 {
+        let left_out = count(pool.owners_left_out);
+        writeln!(out, "  … {left_out} more owners (forensics heap --top N shows more)")?;
+    }
+    if pool.inherited_fragments > 0 {
+        writeln!(
+            out,
+            "  inherited  {} fragments, {}, from the main process at fork; not listed again",
+            count(pool.inherited_fragments),
+            size(pool.inherited_bytes)
+        )?;
+    }
+    Ok(())
+}
+
+fn owner_row(owner: &OwnerReport) -> Vec<String> {
+    let mut name = owner_text(&owner.name);
+    if owner.name.file.is_none() && !owner.file_address.is_null() {
+        name = format!("{name} file text at {}", owner.file_address);
+    }
+    if owner.inherited_fragments > 0 {
+        name = format!("{name} (besides {} inherited)", count(owner.inherited_fragments));
+    }
+    vec![
+        count(owner.own_fragments),
+        count(owner.own_bytes),
+        format!("{:.1} %", owner.own_share * 100.0),
+        count(owner.smallest),
+        count(owner.largest),
+        name,
+    ]
+}
+
+fn fragments(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
+    let Some(list) = &pool.fragments else { return Ok(()) };
+    let mut table = table(&["address", "size", "state", "owner", "content"], 2);
+    for fragment in list {
+        let owner = match fragment.state {
+            "free" => String::new(),
+            _ => owner_text(&fragment.owner),
+        };
+        let mut content = fragment.preview.clone();
+        for damage in &fragment.damage {
+            content = format!("{} {content}", damage.to_uppercase());
+        }
+        table.add_row(vec![
+            fragment.address.to_string(),
+            count(fragment.size),
+            fragment.state.to_owned(),
+            owner,
+            content,
+        ]);
+    }
+    indented(&table.to_string(), out)
+}
+
+fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
+    if gaps.is_empty() {
+        return writeln!(out, "Not known  nothing is missing");
+    }
+    writeln!(out, "Not known ({})", gaps.len())?;
+    for gap in gaps {
+        writeln!(out, "  {}: {}", gap.what, gap.why)?;
+    }
+    Ok(())
+}
+
+/// A plain table whose columns before `left_from` are aligned to the right.
+fn table(header: &[&str], left_from: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index < left_from {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn indented(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    text.lines().try_for_each(|line| writeln!(out, "  {}", line.trim_end()))
+}
