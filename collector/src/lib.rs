@@ -1,1 +1,41 @@
-//! Takes the evidence of a hung process group before it is restarted.
+//! Takes the evidence of a hung process group before it is restarted: the command
+//! `collect-evidence`.
+//!
+//! In the order in which a collection passes through them:
+//! - [`cli`]: the command line. [`run`]: the order of a collection.
+//! - [`group`]: which processes belong together. [`privilege`]: what this host lets us do.
+//! - [`mappings`], [`pages`], [`survey`], [`pools`]: what is mapped, which pages of it exist, and
+//!   what becomes of each range.
+//! - [`freeze`], [`registers`]: all threads stand still, and are let go on every path.
+//! - [`copy`]: existing pages to memory or to a spool file. [`capture`] leads the frozen part.
+//! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive.
+//! - [`evidence`]: everything that is text under `/proc`, and the modules' files.
+//!
+//! A part that fails costs only itself and leaves a gap record in the manifest.
+
+pub mod arch;
+pub mod budget;
+pub mod bundle_writer;
+pub mod capture;
+pub mod cli;
+pub mod copy;
+pub mod corefile;
+pub mod evidence;
+pub mod freeze;
+pub mod group;
+pub mod mappings;
+mod number;
+pub mod pages;
+mod parallel;
+pub mod pools;
+pub mod privilege;
+pub mod procfs;
+pub mod profile;
+mod progress;
+pub mod registers;
+pub mod run;
+pub mod spans;
+pub mod survey;
+mod sys;
+pub mod target;
+mod trace;

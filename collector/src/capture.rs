@@ -1,0 +1,368 @@
+//! The frozen part: everything stands still, registers, memory, and on it goes.
+//!
+//! Before: [`estimate`] says how much there is, so that room for it is reserved and touched. Then
+//! [`take`]; nothing in it writes to a terminal or a disk (but for the spool file), and nothing
+//! hangs for longer than the pause limit. [`Snapshot::write`] puts it into the bundle afterwards.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bundle::corefile::Machine;
+use bundle::{GapRecord, ProcessRecord, SharedRecord, UnstoppedThread, member};
+
+use crate::bundle_writer::{Bundle, BundleError};
+use crate::copy::{self, Origin, Run, Saved, Store};
+use crate::corefile::{Parts, StoredPool};
+use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
+use crate::number::human;
+use crate::parallel;
+use crate::pools::{self, Pool};
+use crate::procfs::ThreadFacts;
+use crate::spans::{self, Span};
+use crate::survey::{self, Choices, Fate, Survey};
+use crate::sys;
+use crate::target::Target;
+
+/// Threads that survey and copy.
+const THREADS: usize = 2;
+
+/// What there is, as far as it could be looked at.
+#[derive(Debug, Default)]
+pub struct Estimate {
+    /// By PID; a process that did not answer has none.
+    pub surveys: BTreeMap<u32, Survey>,
+    /// Bytes to be copied.
+    pub bytes: u64,
+    /// Processes that did not answer, and why.
+    pub gaps: Vec<GapRecord>,
+}
+
+/// Looks at the group while it runs.
+pub fn estimate(target: &Target, choices: Choices) -> Estimate {
+    let begun = Instant::now();
+    let (surveys, gaps) = survey_all(target, choices, || begun.elapsed() > Duration::from_secs(5));
+    let data: u64 = surveys.values().map(Survey::data).sum();
+    let shared: u64 = pools::pools(surveys.values()).iter().map(Pool::data).sum();
+    Estimate { surveys, bytes: data + shared, gaps }
+}
+
+fn survey_all(
+    target: &Target,
+    choices: Choices,
+    give_up: impl Fn() -> bool,
+) -> (BTreeMap<u32, Survey>, Vec<GapRecord>) {
+    let ids: Vec<u32> = target.processes.iter().map(|process| process.id).collect();
+    let results = parallel::each(ids, THREADS, move |id| survey::survey(id, choices), give_up);
+    let mut surveys = BTreeMap::new();
+    let mut gaps = Vec::new();
+    for (process, result) in target.processes.iter().zip(results) {
+        let why = match result {
+            Some(Ok(survey)) => {
+                surveys.insert(process.pid, survey);
+                continue;
+            }
+            Some(Err(error)) => format!("its maps and pagemap cannot be read: {error}"),
+            None => "reading its maps hangs: its address space is locked".to_owned(),
+        };
+        gaps.push(GapRecord { what: format!("memory of process {}", process.pid), why });
+    }
+    (surveys, gaps)
+}
+
+/// The group's registers and memory at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Every thread.
+    pub threads: Vec<FrozenThread>,
+    /// How long each process stood still.
+    pub pauses: Vec<Pause>,
+    /// The address spaces, by PID.
+    pub surveys: BTreeMap<u32, Survey>,
+    /// The pools.
+    pub pools: Vec<(Pool, Saved)>,
+    /// The copied data of each process.
+    pub saved: BTreeMap<u32, Saved>,
+    /// What went wrong.
+    pub gaps: Vec<GapRecord>,
+    /// The pause limit cut it off.
+    pub expired: bool,
+    /// Bytes that were copied, and how long that took.
+    pub copied: (u64, Duration),
+}
+
+/// Freezes the group, copies it and lets it go.
+///
+/// # Errors
+/// [`FreezeError`], before anything was stopped.
+pub fn take(
+    target: &mut Target,
+    before: Estimate,
+    store: &mut Store,
+    choices: Choices,
+    limits: Limits,
+) -> Result<Snapshot, FreezeError> {
+    let pids: Vec<u32> = target.processes.iter().map(|process| process.pid).collect();
+    let begun = Instant::now();
+    let frozen = Frozen::new(&pids, limits)?;
+    let stopped = begun.elapsed();
+    let flag = frozen.expired();
+    let stop = move || {
+        if sys::interrupted() {
+            Some("interrupted by the operator")
+        } else if flag.load(Ordering::SeqCst) {
+            Some("pause limit reached")
+        } else {
+            None
+        }
+    };
+
+    let (mut surveys, mut gaps) = survey_all(target, choices, || stop().is_some());
+    for (pid, survey) in before.surveys {
+        // What could be looked at while it ran, and now not any more, is better than nothing.
+        surveys.entry(pid).or_insert(survey);
+    }
+    gaps.extend(before.gaps.into_iter().filter(|gap| !gaps.contains(gap)).collect::<Vec<_>>());
+    let pools = pools::pools(surveys.values());
+    let (owners, objects) = objects(&surveys, &pools);
+    let surveyed = begun.elapsed();
+    let mut saved = copy::copy(&objects, store, THREADS, &stop);
+    let copied = begun.elapsed();
+
+    let threads = frozen.threads().to_vec();
+    for thread in &threads {
+        // A thread that began after we had looked.
+        let process = target.processes.iter_mut().find(|process| process.pid == thread.pid);
+        if let Some(process) = process
+            && !process.facts.threads.contains_key(&thread.tid)
+            && let Some(mut facts) = ThreadFacts::read(thread.pid, thread.tid)
+        {
+            facts.stat.state = b'?';
+            process.facts.threads.insert(thread.tid, facts);
+        }
+    }
+    let expired = frozen.expired();
+    let pauses = frozen.thaw();
+    tracing::info!(
+        stop_micros = micros(stopped),
+        survey_micros = micros(surveyed - stopped),
+        copy_micros = micros(copied - surveyed),
+        all_micros = micros(begun.elapsed()),
+        "frozen"
+    );
+
+    let length = saved.iter().map(Saved::length).sum();
+    let mut snapshot = Snapshot {
+        threads,
+        pauses,
+        surveys,
+        gaps,
+        expired: expired.load(Ordering::SeqCst),
+        copied: (length, copied - surveyed),
+        ..Snapshot::default()
+    };
+    let mut pools: Vec<Option<Pool>> = pools.into_iter().map(Some).collect();
+    for (owner, saved) in owners.iter().zip(saved.drain(..)) {
+        match owner {
+            Owner::Process(pid) => {
+                snapshot.saved.insert(*pid, saved);
+            }
+            Owner::Pool(index) => {
+                let pool = pools.get_mut(*index).and_then(Option::take);
+                snapshot.pools.extend(pool.map(|pool| (pool, saved)));
+            }
+        }
+    }
+    Ok(snapshot)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Process(u32),
+    Pool(usize),
+}
+
+/// What is to be copied, the smallest first: if room or time is short, most of them are whole.
+fn objects(surveys: &BTreeMap<u32, Survey>, pools: &[Pool]) -> (Vec<Owner>, Vec<Vec<Run>>) {
+    let mut objects: Vec<(u64, Owner, Vec<Run>)> = Vec::new();
+    for (pid, survey) in surveys {
+        let data = survey.slices.iter().filter(|slice| slice.fate == Fate::Data);
+        let runs: Vec<Run> = data
+            .map(|slice| Run {
+                at: slice.span.start,
+                from: slice.span.start,
+                length: slice.span.length(),
+                origin: Origin::Process(survey.id),
+            })
+            .collect();
+        objects.push((survey.data(), Owner::Process(*pid), runs));
+    }
+    for (index, pool) in pools.iter().enumerate() {
+        objects.push((pool.data(), Owner::Pool(index), pool.runs.clone()));
+    }
+    objects.sort_by_key(|(length, ..)| *length);
+    objects.into_iter().map(|(_, owner, runs)| (owner, runs)).unzip()
+}
+
+impl Snapshot {
+    /// Bytes that [`Snapshot::write`] will write.
+    pub fn length(&self) -> u64 {
+        self.copied.0
+    }
+
+    /// The longest pause of all.
+    pub fn longest_pause(&self) -> Option<&Pause> {
+        self.pauses.iter().max_by_key(|pause| pause.length)
+    }
+
+    /// Writes the pools and the cores, and their records; `progress` is told of every member.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write(
+        &self,
+        target: &Target,
+        bundle: &mut Bundle,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), BundleError> {
+        let mut stored = BTreeMap::new();
+        for (pool, saved) in &self.pools {
+            let length = saved.length();
+            bundle.add(&pool.member, length, None, saved.reader())?;
+            progress(bundle.content_length());
+            stored.insert(pool.key.clone(), stored_pool(pool, saved));
+            bundle.manifest().shared.push(SharedRecord {
+                member: pool.member.clone(),
+                name: pool.name.clone(),
+                mapped_bytes: spans::total(&pool.mapped),
+                saved_bytes: length,
+                found_by: pool.found_by.to_owned(),
+            });
+            if let pools::Rest::NotSaved(why) = &pool.rest {
+                bundle.gap(format!("pages of {} ({})", pool.member, pool.name), &**why);
+            }
+            report_failures(&pool.member, saved, bundle);
+        }
+        for process in &target.processes {
+            self.write_core(process, &stored, bundle)?;
+            progress(bundle.content_length());
+        }
+        for gap in &self.gaps {
+            bundle.gap(&gap.what, &gap.why);
+        }
+        Ok(())
+    }
+
+    fn write_core(
+        &self,
+        process: &crate::target::Process,
+        pools: &BTreeMap<crate::mappings::FileKey, StoredPool>,
+        bundle: &mut Bundle,
+    ) -> Result<(), BundleError> {
+        let pid = process.pid;
+        let threads: Vec<FrozenThread> =
+            self.threads.iter().filter(|thread| thread.pid == pid).cloned().collect();
+        let mut record = process.record(&threads);
+        if threads.is_empty() {
+            bundle.gap(format!("process {pid}"), "it ended before it stood still");
+            bundle.manifest().processes.push(record);
+            return Ok(());
+        }
+        let pause = self.pauses.iter().find(|pause| pause.pid == pid);
+        record.frozen_at = pause.map(|pause| pause.frozen_at.clone());
+        record.pause_micros = pause.map(|pause| micros(pause.length));
+        let (no_survey, nothing) = (Survey::default(), Saved::default());
+        let survey = self.surveys.get(&pid).unwrap_or(&no_survey);
+        let saved = self.saved.get(&pid).unwrap_or(&nothing);
+        record.swapped_bytes = survey.swapped;
+        for slice in &survey.slices {
+            let device = match &slice.fate {
+                Fate::NotSaved { why } if &**why != "kernel page" => why,
+                _ => continue,
+            };
+            let mapping = survey.mappings.iter().find(|mapping| {
+                mapping.span.start <= slice.span.start && slice.span.end <= mapping.span.end
+            });
+            let name = mapping.map_or("", |mapping| mapping.name.as_str());
+            let size = human(slice.span.length());
+            bundle.gap(format!("mapping {name} of process {pid} ({size})"), &**device);
+        }
+        report_failures(&format!("memory of process {pid}"), saved, bundle);
+        let parts = Parts {
+            process: &process.facts,
+            threads: &threads,
+            mappings: &survey.mappings,
+            slices: &survey.slices,
+            saved,
+            pools,
+        };
+        let core = Machine::current().map(|machine| parts.plan(machine));
+        match core {
+            Some(Ok(core)) => {
+                let reader = Cursor::new(&core.plan.prefix).chain(saved.reader());
+                bundle.add(&member::core(pid), core.plan.size, None, reader)?;
+                record.bytes = core.bytes;
+            }
+            Some(Err(error)) => bundle.gap(format!("core of process {pid}"), error.to_string()),
+            None => bundle.gap(format!("core of process {pid}"), "no cores for this machine"),
+        }
+        bundle.manifest().processes.push(record);
+        Ok(())
+    }
+}
+
+impl crate::target::Process {
+    /// Its record in the manifest, without what only a freeze tells.
+    pub fn record(&self, threads: &[FrozenThread]) -> ProcessRecord {
+        let unstopped = threads.iter().filter_map(|thread| {
+            Some(UnstoppedThread { tid: thread.tid, why: thread.unstopped.clone()? })
+        });
+        ProcessRecord {
+            pid: self.pid,
+            inner_pid: self.inner_pid,
+            parent: self.parent,
+            executable: self.executable.clone(),
+            belongs_because: self.belongs_because.clone(),
+            was_stopped: self.was_stopped,
+            threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
+            unstopped: unstopped.collect(),
+            ..ProcessRecord::default()
+        }
+    }
+}
+
+fn stored_pool(pool: &Pool, saved: &Saved) -> StoredPool {
+    let mut parts: Vec<(Span, u64)> = Vec::with_capacity(saved.stored.len());
+    let mut at = 0;
+    for stored in &saved.stored {
+        match parts.last_mut() {
+            Some((last, _)) if last.end == stored.span.start => last.end = stored.span.end,
+            _ => parts.push((stored.span, at)),
+        }
+        at += stored.span.length();
+    }
+    StoredPool {
+        member: pool.member.clone(),
+        saved: parts,
+        failed: saved.failed.clone(),
+        rest: pool.rest.clone(),
+        size: pool.size,
+    }
+}
+
+/// One gap for each reason.
+fn report_failures(what: &str, saved: &Saved, bundle: &mut Bundle) {
+    let mut by_reason: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
+    for (span, why) in &saved.failed {
+        *by_reason.entry(why).or_default() += span.length();
+    }
+    for (why, length) in by_reason {
+        bundle.gap(format!("{} of {what}", human(length)), &**why);
+    }
+}

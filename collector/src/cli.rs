@@ -1,0 +1,154 @@
+//! The command line, and what its exit code means: 0 everything was collected, 1 the bundle lacks
+//! something that was to be in it, 2 it could not run or was interrupted.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::evidence::WhichModules;
+use crate::group::{self, Wanted};
+use crate::run::{self, Ending};
+
+/// Take the evidence of a hung process group before it is restarted.
+///
+/// Freezes all processes of the group for some tens of milliseconds, copies their registers and the
+/// memory that exists, lets them go, and writes one .tar.zst file with cores, modules and /proc.
+/// Needs root (or CAP_SYS_PTRACE and CAP_CHECKPOINT_RESTORE).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "collect-evidence", version, max_term_width = 100)]
+pub struct Options {
+    /// The group of this process [default: the known program that runs here]
+    #[arg(long, group = "which", value_name = "PID")]
+    pub pid: Option<u32>,
+    /// The group of the program with this name
+    #[arg(long, group = "which", value_name = "PROGRAM")]
+    pub name: Option<String>,
+    /// The group that runs in this systemd unit
+    #[arg(long, group = "which", value_name = "NAME.service")]
+    pub unit: Option<String>,
+    /// The bundle's file [default: evidence-HOST-PROGRAM-TIME.tar.zst here]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Names this collection in the bundle
+    #[arg(long, value_name = "ID")]
+    pub case: Option<String>,
+    /// Why it is collected, in words
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// Compression level
+    #[arg(long, value_name = "N", default_value_t = 3,
+        value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+    /// The most memory to use, for instance 512M or 2G [default: half of what is available]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Let everything go after so many seconds, finished or not
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = parse_seconds)]
+    pub max_pause: f64,
+    /// Read a thread without stopping it if it does not stop in so many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    pub stop_timeout: u64,
+    /// Time between the two samples of /proc, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub sample_gap: u64,
+    /// Freeze nothing: only /proc, the modules and the system
+    #[arg(long)]
+    pub no_memory: bool,
+    /// Save packet rings (mapped AF_PACKET sockets) too
+    #[arg(long)]
+    pub rings: bool,
+    /// Which of the mapped ELF files to copy
+    #[arg(long, value_enum, default_value_t = WhichModules::All, value_name = "WHICH")]
+    pub modules: WhichModules,
+    /// Go on where the disk looks too full
+    #[arg(long)]
+    pub force: bool,
+    /// Say nothing on stderr but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl Options {
+    /// Which group is wanted.
+    pub fn wanted(&self) -> Wanted {
+        match (self.pid, &self.name, &self.unit) {
+            (Some(pid), ..) => Wanted::Pid(group::process_of(pid)),
+            (_, Some(name), _) => Wanted::Name(name.clone()),
+            (_, _, Some(unit)) if unit.contains('.') => Wanted::Unit(unit.clone()),
+            (_, _, Some(unit)) => Wanted::Unit(format!("{unit}.service")),
+            _ => Wanted::Known,
+        }
+    }
+
+    /// [`Options::max_pause`] as a duration.
+    pub fn pause_limit(&self) -> Duration {
+        Duration::try_from_secs_f64(self.max_pause).unwrap_or(Duration::from_secs(60))
+    }
+}
+
+/// The command.
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    match run::run(&options) {
+        Ok(Ending::Complete) => ExitCode::SUCCESS,
+        Ok(Ending::Incomplete) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(2),
+        Err(error) => {
+            writeln!(io::stderr(), "collect-evidence: {error:#}").unwrap_or_default();
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `512M`, `2G`, `4096`; powers of 1024.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.trim_end_matches("ib").trim_end_matches('b');
+    let end = lower.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(lower.len());
+    let (digits, unit) = lower.split_at(end);
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(format!("{text} is no size; try 512M or 2G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size; try 512M or 2G"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too much"))
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err(format!("{text} is no number of seconds above 0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Options::command().debug_assert();
+        let options = Options::parse_from(["collect-evidence", "--unit", "kamailio"]);
+        assert_eq!(options.wanted(), Wanted::Unit("kamailio.service".into()));
+        assert!(Options::try_parse_from(["x", "--pid", "1", "--name", "y"]).is_err());
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("512M"), Ok(512 << 20));
+        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
+        assert!(parse_size("2X").is_err());
+        assert!(parse_size("").is_err());
+        assert!(parse_size("99999999T").is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! Everything that is text under `/proc`, and the files that the group maps. One file a source.
+//!
+//! Raw text is copied; the analyzer parses it. Each source runs on a thread of its own that can be
+//! left behind: if it says nothing for as long as its deadline, it is recorded as timed out, and
+//! what came until then is kept. Never `environ`: it holds secrets.
+//!
+//! To add a source: one file, one `mod` line, one entry in [`ALL`].
+
+mod descriptors;
+mod modules;
+mod process_files;
+mod samples;
+mod system;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bundle::{Outcome, Phase, SourceRecord};
+
+use crate::bundle_writer::{Bundle, BundleError};
+use crate::survey::Survey;
+use crate::target::Target;
+
+pub use modules::WhichModules;
+pub use samples::SampleTime;
+
+/// One kind of evidence.
+pub trait Source: Sync {
+    /// Stable name in the manifest.
+    fn name(&self) -> &'static str;
+    /// When it is asked.
+    fn phase(&self) -> Phase;
+    /// The longest silence that is waited for.
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+    /// Puts what there is into the drawer.
+    ///
+    /// # Errors
+    /// Nothing more can be had; what is in the drawer is kept.
+    fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()>;
+}
+
+/// Every source, in the order in which they are asked.
+pub static ALL: &[&dyn Source] = &[
+    &samples::FIRST,
+    &samples::SECOND,
+    &process_files::ProcessFiles,
+    &descriptors::Descriptors,
+    &system::System,
+    &modules::Modules,
+];
+
+/// What a source may look at.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// The group.
+    pub target: Target,
+    /// Its address spaces as the freeze saw them, by PID; without one, `maps` is read anew.
+    pub surveys: BTreeMap<u32, Survey>,
+    /// Which modules are wanted.
+    pub modules: WhichModules,
+    /// When the samples were taken.
+    pub samples: Arc<Mutex<Vec<SampleTime>>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Member { path: String, origin: Option<String>, content: Vec<u8> },
+    Gap { what: String, why: String },
+}
+
+/// Where a source puts what it finds.
+#[derive(Debug)]
+pub struct Drawer {
+    sender: SyncSender<Message>,
+    failures: RefCell<BTreeMap<(String, String), u64>>,
+}
+
+impl Drawer {
+    /// Puts a member in.
+    pub fn put(&self, path: String, origin: Option<String>, content: Vec<u8>) {
+        self.send(Message::Member { path, origin, content });
+    }
+
+    /// Says what is missing.
+    pub fn gap(&self, what: impl Into<String>, why: impl Into<String>) {
+        self.send(Message::Gap { what: what.into(), why: why.into() });
+    }
+
+    /// Copies a file of the kernel. What this kernel does not have, and what ended meanwhile, is
+    /// passed over; other errors become one gap for each file name.
+    pub fn copy(&self, path: String, origin: &str) {
+        match fs::read(origin) {
+            Ok(content) => self.put(path, Some(origin.to_owned()), content),
+            Err(error) => self.failed(origin, &error),
+        }
+    }
+
+    /// Counts a file that could not be read.
+    pub fn failed(&self, origin: &str, error: &io::Error) {
+        let gone = error.raw_os_error() == Some(libc::ESRCH);
+        if gone || error.kind() == io::ErrorKind::NotFound {
+            tracing::debug!(origin, %error);
+            return;
+        }
+        let name = origin.rsplit('/').next().unwrap_or(origin).to_owned();
+        *self.failures.borrow_mut().entry((name, error.to_string())).or_default() += 1;
+    }
+
+    fn send(&self, message: Message) {
+        if self.sender.send(message).is_err() {
+            tracing::debug!("the collector has given this source up");
+        }
+    }
+
+    fn close(self) {
+        for ((name, error), count) in self.failures.take() {
+            let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+            self.gap(format!("{name}{times}"), error);
+        }
+    }
+}
+
+/// Runs one source to its end or to its deadline.
+///
+/// # Errors
+/// Only those of writing the bundle.
+pub fn run(
+    source: &'static dyn Source,
+    context: &Arc<Context>,
+    bundle: &mut Bundle,
+) -> Result<(), BundleError> {
+    let started = jiff::Zoned::now().to_string();
+    let begun = Instant::now();
+    let (sender, receiver) = mpsc::sync_channel(4);
+    let context = Arc::clone(context);
+    let worker = std::thread::Builder::new().name(source.name().into()).spawn(move || {
+        let drawer = Drawer { sender, failures: RefCell::default() };
+        let result = source.collect(&context, &drawer);
+        drawer.close();
+        result
+    });
+    bundle.begin(source.name());
+    let deadline = source.deadline();
+    let ended = loop {
+        match receiver.recv_timeout(deadline) {
+            Ok(Message::Member { path, origin, content }) => {
+                bundle.add_bytes(&path, origin, &content)?;
+            }
+            Ok(Message::Gap { what, why }) => bundle.gap(what, why),
+            Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    let outcome = match worker {
+        Err(error) => Outcome::Failed { error: format!("no thread for it: {error}") },
+        Ok(_) if !ended => {
+            Outcome::TimedOut { after_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) }
+        }
+        Ok(worker) => match worker.join() {
+            Ok(Ok(())) => Outcome::Collected,
+            Ok(Err(error)) => Outcome::Failed { error: format!("{error:#}") },
+            Err(_) => Outcome::Failed { error: "it panicked".into() },
+        },
+    };
+    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let name = source.name().to_owned();
+    bundle.record(SourceRecord { name, phase: source.phase(), started, micros, outcome });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<&str> =
+            ALL.iter().map(|source| source.name()).collect();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    struct Hangs;
+
+    impl Source for Hangs {
+        fn name(&self) -> &'static str {
+            "hangs"
+        }
+        fn phase(&self) -> Phase {
+            Phase::AfterThaw
+        }
+        fn deadline(&self) -> Duration {
+            Duration::from_millis(50)
+        }
+        fn collect(&self, _: &Context, out: &Drawer) -> anyhow::Result<()> {
+            out.put("system/before".into(), None, b"kept".to_vec());
+            std::thread::sleep(Duration::from_secs(60));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_source_that_hangs_costs_only_itself() {
+        static HANGS: Hangs = Hangs;
+        let folder = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
+        run(&HANGS, &Arc::default(), &mut bundle).unwrap();
+        let (_, _, manifest) = bundle.seal(true).unwrap();
+        assert_eq!(manifest.members[0].path, "system/before");
+        assert_eq!(manifest.sources[0].outcome, Outcome::TimedOut { after_ms: 50 });
+    }
+}

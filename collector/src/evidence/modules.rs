@@ -1,0 +1,246 @@
+//! The ELF files that the group maps: `modules/BUILDID/NAME`, whole.
+//!
+//! A file is taken through `/proc/PID/map_files`, which leads to the very file that is mapped even
+//! if it was replaced or deleted; else by its path in the process's root, and then only if it is
+//! the same file, or has the build ID that is in memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use bundle::{PAGE_SIZE, Phase, member};
+use object::Object;
+use sha2::{Digest, Sha256};
+
+use super::{Context, Drawer, Source};
+use crate::mappings::{FileKey, Kind, Mapping};
+use crate::number::size;
+use crate::sys;
+
+/// Which modules are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WhichModules {
+    /// All of them.
+    #[default]
+    All,
+    /// Not those in a system library folder (libc, libssl): they can be had elsewhere by their
+    /// build ID.
+    Own,
+    /// None.
+    None,
+}
+
+#[derive(Debug)]
+pub(super) struct Modules;
+
+impl Source for Modules {
+    fn name(&self) -> &'static str {
+        "modules"
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::AfterThaw
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
+        let mut known: BTreeMap<String, ()> = BTreeMap::new();
+        for (name, candidates) in candidates(context) {
+            let Some((origin, content)) = candidates.read() else {
+                if candidates.code {
+                    out.gap(format!("module {name}"), "the file that is mapped cannot be read");
+                }
+                continue;
+            };
+            if !content.starts_with(b"\x7fELF") {
+                continue;
+            }
+            let build_id = build_id(&content);
+            let folder = build_id.clone().unwrap_or_else(|| no_build_id(&name));
+            let file = Path::new(&name).file_name().map(|file| file.to_string_lossy());
+            let file = file.as_deref().unwrap_or("module").replace(" (deleted)", "");
+            let path = member::module(&folder, &file);
+            if context.modules == WhichModules::None
+                || context.modules == WhichModules::Own && in_system_folder(&name)
+            {
+                let id = build_id.as_deref().unwrap_or("none");
+                out.gap(format!("module {name} (build ID {id})"), "left out as wanted (--modules)");
+            } else if known.insert(path.clone(), ()).is_none() {
+                out.put(path, Some(origin), content);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ways to one mapped file.
+#[derive(Debug, Default)]
+struct Candidates {
+    /// Leads to the mapped file and no other.
+    certain: Vec<String>,
+    /// Path that may lead to another one by now, and the mapping's identity.
+    by_path: Vec<(String, FileKey, u32, u64)>,
+    /// A part of it is mapped executable.
+    code: bool,
+}
+
+/// Every mapped file of the group, by name.
+fn candidates(context: &Context) -> Vec<(String, Candidates)> {
+    let mut files: BTreeMap<(String, FileKey), Candidates> = BTreeMap::new();
+    for process in &context.target.processes {
+        let id = process.id;
+        let read;
+        let mappings = match context.surveys.get(&process.pid) {
+            Some(survey) => &survey.mappings,
+            None => {
+                let text = fs::read(format!("/proc/{id}/maps")).unwrap_or_default();
+                read = Mapping::parse_all(&String::from_utf8_lossy(&text));
+                &read
+            }
+        };
+        for mapping in mappings {
+            let file = mapping.kind(false) == Kind::PrivateFile && !mapping.is_nameless_memory();
+            if !file || !mapping.name.starts_with('/') {
+                continue;
+            }
+            let key = (mapping.name.clone(), mapping.file());
+            let candidates = files.entry(key).or_default();
+            if candidates.certain.len() < 2 {
+                let name = mapping.map_files_name();
+                candidates.certain.push(format!("/proc/{id}/map_files/{name}"));
+            }
+            if mapping.name == process.executable {
+                candidates.certain.push(format!("/proc/{id}/exe"));
+            }
+            if mapping.offset == 0 && candidates.by_path.is_empty() {
+                let path = format!("/proc/{id}/root{}", mapping.path());
+                candidates.by_path.push((path, mapping.file(), id, mapping.span.start));
+            }
+            candidates.code |= mapping.flags & 1 != 0;
+        }
+    }
+    files.into_iter().map(|((name, _), candidates)| (name, candidates)).collect()
+}
+
+impl Candidates {
+    /// The mapped file: where from, and its bytes; of a file that is no ELF file only the head.
+    fn read(&self) -> Option<(String, Vec<u8>)> {
+        for path in &self.certain {
+            if let Some(content) = read_elf(path) {
+                let origin = fs::read_link(path).map(|link| link.to_string_lossy().into_owned());
+                return Some((origin.unwrap_or_else(|_| path.clone()), content));
+            }
+        }
+        for (path, key, id, address) in &self.by_path {
+            let Ok(found) = fs::metadata(path) else { continue };
+            let device =
+                format!("{:02x}:{:02x}", libc::major(found.dev()), libc::minor(found.dev()));
+            let same = FileKey { device, inode: found.ino() } == *key;
+            let Some(content) = read_elf(path) else { continue };
+            if same
+                || build_id(&content)
+                    .is_some_and(|found| mapped_build_id(*id, *address) == Some(found))
+            {
+                return Some((path.clone(), content));
+            }
+        }
+        None
+    }
+}
+
+fn read_elf(path: &str) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let mut file = fs::File::open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut content = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut content).ok()?;
+    if content == b"\x7fELF" {
+        file.read_to_end(&mut content).ok()?;
+    }
+    Some(content)
+}
+
+/// GNU build ID of an ELF file, in hex.
+fn build_id(content: &[u8]) -> Option<String> {
+    let file = object::File::parse(content).ok()?;
+    let id = file.build_id().ok()??;
+    Some(hex(id))
+}
+
+/// GNU build ID in the first page of a mapped ELF file.
+fn mapped_build_id(id: u32, address: u64) -> Option<String> {
+    use object::read::elf::{FileHeader as _, ProgramHeader as _};
+    let mut page = vec![0; size(PAGE_SIZE)];
+    let read = sys::read_process(id, std::iter::once((address, PAGE_SIZE)), &mut page).ok()?;
+    let page = page.get(..read)?;
+    let header = object::elf::FileHeader64::<object::Endianness>::parse(page).ok()?;
+    let endian = header.endian().ok()?;
+    for program in header.program_headers(endian, page).ok()? {
+        let Ok(Some(mut notes)) = program.notes(endian, page) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.n_type(endian) == object::elf::NT_GNU_BUILD_ID && note.name() == b"GNU" {
+                return Some(hex(note.desc()));
+            }
+        }
+    }
+    None
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn no_build_id(path: &str) -> String {
+    let hash = hex(&Sha256::digest(path.as_bytes()));
+    format!("no-build-id/{}", hash.get(..16).unwrap_or(&hash))
+}
+
+/// Directly in a folder where the system keeps libraries; a program's own folder below it is not.
+fn in_system_folder(path: &str) -> bool {
+    let Some(folder) = Path::new(path).parent().and_then(Path::to_str) else { return false };
+    let below = folder.strip_prefix("/usr").unwrap_or(folder);
+    match below.strip_prefix("/lib") {
+        Some("" | "64" | "32") => true,
+        Some(rest) => {
+            let triple = rest.strip_prefix('/').unwrap_or("/");
+            !triple.contains('/') && triple.contains("-linux-")
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_folders_are_told_from_a_programs_own() {
+        assert!(in_system_folder("/lib/x86_64-linux-gnu/libc.so.6"));
+        assert!(in_system_folder("/usr/lib64/libssl.so.3"));
+        assert!(in_system_folder("/usr/lib/libm.so.6"));
+        assert!(!in_system_folder("/usr/lib/x86_64-linux-gnu/kamailio/modules/tm.so"));
+        assert!(!in_system_folder("/usr/lib64/kamailio/modules/tm.so"));
+        assert!(!in_system_folder("/usr/sbin/kamailio"));
+        assert!(!in_system_folder("/opt/lib/x.so"));
+    }
+
+    #[test]
+    fn a_file_and_its_mapping_have_one_build_id() {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let libc = Mapping::parse_all(&maps)
+            .into_iter()
+            .find(|mapping| mapping.name.contains("libc.so") && mapping.offset == 0)
+            .unwrap();
+        let content = fs::read(&libc.name).unwrap();
+        let mapped = mapped_build_id(std::process::id(), libc.span.start);
+        assert!(mapped.is_some());
+        assert_eq!(build_id(&content), mapped);
+    }
+}

@@ -1,0 +1,79 @@
+//! Two samples of what changes, a second apart: what a process does, and whether it gets anywhere.
+//!
+//! Members: `processes/PID/NAME.1` and `.2` with NAME one of `stat`, `status`, `statm`, `io`,
+//! `schedstat`; `processes/PID/task/TID/NAME.1` and `.2` with NAME one of `comm`, `stat`, `status`,
+//! `wchan`, `syscall`, `stack`, `schedstat`, `sched`. `processes/samples.json` says when.
+
+use std::sync::PoisonError;
+
+use bundle::{Phase, member};
+use serde::Serialize;
+
+use super::{Context, Drawer, Source};
+use crate::{procfs, sys};
+
+const OF_PROCESS: [&str; 5] = ["stat", "status", "statm", "io", "schedstat"];
+const OF_THREAD: [&str; 8] =
+    ["comm", "stat", "status", "wchan", "syscall", "stack", "schedstat", "sched"];
+
+/// When a sample was begun.
+#[derive(Clone, Debug, Serialize)]
+pub struct SampleTime {
+    /// 1 or 2.
+    pub sample: u32,
+    /// RFC 3339 with offset and zone name.
+    pub wall: String,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub monotonic_ns: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Sample {
+    number: u32,
+    name: &'static str,
+    phase: Phase,
+}
+
+pub(super) static FIRST: Sample =
+    Sample { number: 1, name: "proc-first-sample", phase: Phase::BeforeFreeze };
+pub(super) static SECOND: Sample =
+    Sample { number: 2, name: "proc-second-sample", phase: Phase::AfterThaw };
+
+impl Source for Sample {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
+        let number = self.number;
+        let mut times = context.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        times.push(SampleTime {
+            sample: number,
+            wall: jiff::Zoned::now().to_string(),
+            monotonic_ns: sys::monotonic(),
+        });
+        context.samples.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&times);
+        for process in &context.target.processes {
+            let pid = process.pid;
+            for name in OF_PROCESS {
+                let path = member::process_file(pid, &format!("{name}.{number}"));
+                out.copy(path, &format!("/proc/{pid}/{name}"));
+            }
+            for tid in procfs::numbers_in(format!("/proc/{pid}/task")) {
+                for name in OF_THREAD {
+                    let path = member::thread_file(pid, tid, &format!("{name}.{number}"));
+                    out.copy(path, &format!("/proc/{pid}/task/{tid}/{name}"));
+                }
+            }
+        }
+        if number == 2 {
+            let text = serde_json::to_vec_pretty(&times)?;
+            out.put(format!("{}/samples.json", member::PROCESSES), None, text);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,353 @@
+//! What becomes of each range of a process's address space: data, zero, the file's, stored with a
+//! pool, or not saved.
+//!
+//! Surveyed twice: before the freeze to know how much there is, and in it for good.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bundle::PAGE_SIZE;
+
+use crate::mappings::{FileKey, Kind, Mapping};
+use crate::pages::{self, PageRun};
+use crate::spans::Span;
+
+/// What the survey may do and wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choices {
+    /// Packet rings are wanted.
+    pub rings: bool,
+    /// `/proc/PID/map_files` may be opened here.
+    pub map_files: bool,
+}
+
+/// What becomes of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its pages exist and are copied.
+    Data,
+    /// It reads as zero.
+    Zero,
+    /// A file holds its bytes.
+    File {
+        /// Path as in `maps`.
+        path: Arc<str>,
+        /// Offset in the file.
+        offset: u64,
+    },
+    /// It is a part of shared memory.
+    Pool {
+        /// Which.
+        key: FileKey,
+        /// Offset in it.
+        offset: u64,
+    },
+    /// It is left out.
+    NotSaved {
+        /// The reason, for a person.
+        why: Arc<str>,
+    },
+}
+
+/// A range of one mapping with one fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Its addresses.
+    pub span: Span,
+    /// `PF_R`, `PF_W`, `PF_X`.
+    pub flags: u32,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// Where the memory of a pool lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolSort {
+    /// tmpfs, memfd, SysV, `MAP_SHARED | MAP_ANONYMOUS`: absent pages are zero.
+    Memory,
+    /// Huge pages: the file does not tell which exist.
+    Huge,
+    /// A file on a disk, mapped writable.
+    File,
+}
+
+/// A mapping of shared memory in one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolPart {
+    /// Which shared memory.
+    pub key: FileKey,
+    /// Its name.
+    pub name: String,
+    /// Where it lives.
+    pub sort: PoolSort,
+    /// The part of it that is mapped, as offsets in it.
+    pub offsets: Span,
+    /// Address of the first byte.
+    pub address: u64,
+    /// Offsets of the pages that this process has touched itself.
+    pub touched: Vec<Span>,
+    /// Path of the mapping under `map_files`.
+    pub path: String,
+}
+
+/// One process's address space.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// A thread of the process, for `process_vm_readv` and `/proc`.
+    pub id: u32,
+    /// The text of `maps`.
+    pub maps: Vec<u8>,
+    /// The same, parsed.
+    pub mappings: Vec<Mapping>,
+    /// What becomes of it, by rising address, without holes inside a mapping.
+    pub slices: Vec<Slice>,
+    /// Its shared memory.
+    pub pools: Vec<PoolPart>,
+    /// Bytes of data that are in swap.
+    pub swapped: u64,
+}
+
+impl Survey {
+    /// Bytes to be copied, pools apart.
+    pub fn data(&self) -> u64 {
+        let data = self.slices.iter().filter(|slice| slice.fate == Fate::Data);
+        data.map(|slice| slice.span.length()).sum()
+    }
+}
+
+/// Looks at a process.
+///
+/// # Errors
+/// `maps` or `pagemap` cannot be read.
+pub fn survey(id: u32, choices: Choices) -> io::Result<Survey> {
+    let maps = fs::read(format!("/proc/{id}/maps"))?;
+    let mappings = Mapping::parse_all(&String::from_utf8_lossy(&maps));
+    let runs = pages::existing(id, &mappings)?;
+    let named =
+        |mapping: &Mapping| mapping.shared && mapping.inode != 0 && !mapping.is_nameless_memory();
+    let devices = if mappings.iter().any(named) { Devices::read(id) } else { Devices::default() };
+    let mut survey = Survey { id, maps, ..Survey::default() };
+    for mapping in &mappings {
+        let kind = mapping.kind(devices.memory.contains(&mapping.device));
+        let touched: Vec<PageRun> = pages::clip(&runs, mapping.span).collect();
+        if kind == Kind::Pool {
+            survey.pools.push(pool_part(id, mapping, &touched, &devices));
+        }
+        let readable = choices.map_files || file_is_there(id, mapping);
+        let slices = classify(mapping, kind, &touched, choices.rings, readable);
+        let data = slices.iter().filter(|slice| slice.fate == Fate::Data);
+        for slice in data {
+            let swapped = touched.iter().filter(|run| run.swapped);
+            survey.swapped += swapped.map(|run| run.span.and(slice.span).length()).sum::<u64>();
+        }
+        survey.slices.extend(slices);
+    }
+    survey.mappings = mappings;
+    Ok(survey)
+}
+
+/// The slices of one mapping. `readable`: its file can be read later, if it has one.
+fn classify(
+    mapping: &Mapping,
+    kind: Kind,
+    runs: &[PageRun],
+    rings: bool,
+    readable: bool,
+) -> Vec<Slice> {
+    let all = |fate: Fate| vec![Slice { span: mapping.span, flags: mapping.flags, fate }];
+    let not_saved = |why: &str| Fate::NotSaved { why: why.into() };
+    match kind {
+        Kind::Vdso => all(Fate::Data),
+        Kind::Ring if rings => all(Fate::Data),
+        Kind::Ring => all(not_saved("a packet ring; --rings saves it")),
+        Kind::Device => all(not_saved("a device mapping")),
+        Kind::KernelPage => all(not_saved("kernel page")),
+        Kind::Pool => all(Fate::Pool { key: mapping.file(), offset: mapping.offset }),
+        Kind::SharedFile => {
+            all(Fate::File { path: mapping.name.as_str().into(), offset: mapping.offset })
+        }
+        Kind::PrivateAnonymous => {
+            let data = runs.iter().filter(|run| !run.zero).map(|run| run.span);
+            with_rest(mapping, data, |_| Fate::Zero)
+        }
+        Kind::PrivateFile if readable => {
+            let path: Arc<str> = mapping.name.as_str().into();
+            // The first page tells an ELF file's build ID, should the file be gone later. Only
+            // where it is in memory: a page fault on a dead file server would not come back.
+            let first = Span::new(mapping.span.start, mapping.span.start + PAGE_SIZE);
+            let head = if mapping.offset == 0 { first } else { Span::new(0, 0) };
+            let data = runs.iter().filter_map(|run| {
+                let span = if run.file { run.span.and(head) } else { run.span };
+                (!run.zero && !span.is_empty()).then_some(span)
+            });
+            with_rest(mapping, data, |at| Fate::File {
+                path: Arc::clone(&path),
+                offset: mapping.offset + (at - mapping.span.start),
+            })
+        }
+        Kind::PrivateFile => {
+            let rest = not_saved("its file cannot be read here, and the page is not in memory");
+            with_rest(mapping, runs.iter().map(|run| run.span), |_| rest.clone())
+        }
+    }
+}
+
+/// Slices of data, and between them slices of what `rest` says of their first address.
+fn with_rest(
+    mapping: &Mapping,
+    data: impl Iterator<Item = Span>,
+    rest: impl Fn(u64) -> Fate,
+) -> Vec<Slice> {
+    let mut slices: Vec<Slice> = Vec::new();
+    let mut add = |span: Span, fate: Fate| match slices.last_mut() {
+        _ if span.is_empty() => {}
+        Some(Slice { span: last, fate: Fate::Data, .. })
+            if last.end == span.start && fate == Fate::Data =>
+        {
+            last.end = span.end;
+        }
+        _ => slices.push(Slice { span, flags: mapping.flags, fate }),
+    };
+    let mut at = mapping.span.start;
+    for span in data {
+        add(Span::new(at, span.start), rest(at));
+        add(span, Fate::Data);
+        at = span.end;
+    }
+    add(Span::new(at, mapping.span.end), rest(at));
+    slices
+}
+
+fn pool_part(id: u32, mapping: &Mapping, runs: &[PageRun], devices: &Devices) -> PoolPart {
+    let huge = mapping.name.starts_with("/anon_hugepage")
+        || mapping.name.starts_with("/dev/hugepages/")
+        || devices.huge.contains(&mapping.device);
+    let memory = mapping.is_nameless_memory()
+        || mapping.name.starts_with("/dev/shm/")
+        || devices.memory.contains(&mapping.device);
+    let sort = match (huge, memory) {
+        (true, _) => PoolSort::Huge,
+        (false, true) => PoolSort::Memory,
+        (false, false) => PoolSort::File,
+    };
+    let offset = |address: u64| mapping.offset + (address - mapping.span.start);
+    let touched = runs.iter().map(|run| Span::new(offset(run.span.start), offset(run.span.end)));
+    PoolPart {
+        key: mapping.file(),
+        name: mapping.name.clone(),
+        sort,
+        offsets: Span::new(offset(mapping.span.start), offset(mapping.span.end)),
+        address: mapping.span.start,
+        touched: touched.collect(),
+        path: format!("/proc/{id}/map_files/{}", mapping.map_files_name()),
+    }
+}
+
+/// Without `map_files`, whether the file's path at least leads to something.
+fn file_is_there(id: u32, mapping: &Mapping) -> bool {
+    if mapping.inode == 0 || mapping.name.ends_with(" (deleted)") {
+        return false;
+    }
+    let path = format!("/proc/{id}/root{}", mapping.name);
+    fs::symlink_metadata(Path::new(&path)).is_ok()
+}
+
+/// File systems in memory, by the device number that `maps` shows. From `mountinfo`, because
+/// asking the file system itself hangs where a file server is dead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Devices {
+    memory: BTreeSet<String>,
+    huge: BTreeSet<String>,
+}
+
+impl Devices {
+    fn read(id: u32) -> Self {
+        let text = fs::read(format!("/proc/{id}/mountinfo")).unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse(mountinfo: &str) -> Self {
+        let mut devices = Self::default();
+        for line in mountinfo.lines() {
+            let number = line.split(' ').nth(2).and_then(|number| number.split_once(':'));
+            let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+            let Some((major, minor)) = number else { continue };
+            let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
+                continue;
+            };
+            let device = format!("{major:02x}:{minor:02x}");
+            match kind {
+                Some("tmpfs" | "devtmpfs") => devices.memory.insert(device),
+                Some("hugetlbfs") => {
+                    devices.memory.insert(device.clone());
+                    devices.huge.insert(device)
+                }
+                _ => false,
+            };
+        }
+        devices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(start: u64, end: u64) -> PageRun {
+        PageRun {
+            span: Span::new(start * 4096, end * 4096),
+            swapped: false,
+            file: false,
+            zero: false,
+        }
+    }
+
+    fn fates(line: &str, runs: &[PageRun]) -> Vec<(u64, u64, Fate)> {
+        let mapping = Mapping::parse(line).unwrap();
+        let slices = classify(&mapping, mapping.kind(false), runs, false, true);
+        let plain = |slice: Slice| (slice.span.start / 4096, slice.span.end / 4096, slice.fate);
+        slices.into_iter().map(plain).collect()
+    }
+
+    #[test]
+    fn anonymous_memory_is_data_and_zero() {
+        let runs = [
+            run(2, 3),
+            PageRun { swapped: true, ..run(3, 4) },
+            PageRun { zero: true, ..run(4, 5) },
+        ];
+        assert_eq!(
+            fates("1000-8000 rw-p 00000000 00:00 0 [heap]", &runs),
+            [(1, 2, Fate::Zero), (2, 4, Fate::Data), (4, 8, Fate::Zero)]
+        );
+        assert_eq!(fates("1000-8000 ---p 00000000 00:00 0", &[]), [(1, 8, Fate::Zero)]);
+    }
+
+    #[test]
+    fn of_a_private_file_only_written_pages_and_the_first_are_data() {
+        let file = |offset| Fate::File { path: "/bin/x".into(), offset };
+        let clean = |start, end| PageRun { file: true, ..run(start, end) };
+        assert_eq!(
+            fates("1000-8000 rw-p 00003000 fe:00 7 /bin/x", &[clean(1, 3), run(3, 4)]),
+            [(1, 3, file(0x3000)), (3, 4, Fate::Data), (4, 8, file(0x6000))]
+        );
+        assert_eq!(
+            fates("1000-4000 r--p 00000000 fe:00 7 /bin/x", &[clean(1, 4)]),
+            [(1, 2, Fate::Data), (2, 4, file(0x1000))]
+        );
+    }
+
+    #[test]
+    fn file_systems_in_memory_are_known_by_number() {
+        let text = "25 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                    26 25 0:26 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw\n\
+                    27 25 0:300 / /huge rw - hugetlbfs none rw\n";
+        let devices = Devices::parse(text);
+        assert!(devices.memory.contains("00:1a"));
+        assert!(devices.huge.contains("00:12c"));
+        assert!(!devices.memory.contains("fe:00"));
+    }
+}
