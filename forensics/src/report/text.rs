@@ -4,10 +4,11 @@ use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::model::{OwnerReport, PoolReport, ProcessReport, Report};
+use super::model::{OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
 use super::units::{count, milliseconds, owner_text, share, size};
 use crate::diagnose::Finding;
 use crate::gap::Gap;
+use crate::heap::Counters;
 use crate::kamailio::PoolKind;
 
 /// Owners shown of each pool where the user asked for no number.
@@ -209,49 +210,57 @@ fn pool_text(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  layout     {layout}")?;
     }
     if let (Some(counters), Some(walked)) = (&pool.counters, &pool.walked) {
-        let mark = |said: u64, found: u64| match (walked.complete, said == found) {
-            (false, _) => "incomplete",
-            (true, true) => "",
-            (true, false) => "DIFFERS",
-        };
-        let mut table = table(&["", "block says", "recomputed", ""], 3);
-        let mut row = |name: &str, said: u64, found: u64| {
-            table.add_row(vec![name.to_owned(), size(said), size(found), mark(said, found).into()]);
-        };
-        row("used", counters.used, walked.used_bytes);
-        row("used with overhead", counters.real_used, walked.real_used_bytes);
-        let free = counters.size.saturating_sub(counters.real_used);
-        row("free", free, walked.free_bytes);
-        table.add_row(vec![
-            "free fragments".to_owned(),
-            count(counters.free_fragments),
-            count(walked.free_fragments),
-            mark(counters.free_fragments, walked.free_fragments).into(),
-        ]);
-        writeln!(out, "  size       {}", size(counters.size))?;
-        writeln!(
-            out,
-            "  fragments  {} used, {} free; largest free {}; {} of the pool in use",
-            count(walked.used_fragments),
-            count(walked.free_fragments),
-            size(walked.largest_free_bytes),
-            share(counters.size.saturating_sub(walked.free_bytes), counters.size)
-        )?;
-        if walked.lost_bytes > 0 {
-            writeln!(out, "  not seen   {} behind the broken fragment", size(walked.lost_bytes))?;
-        }
-        if walked.skipped_fragments > 0 {
-            writeln!(
-                out,
-                "  owners     without the first {} fragments in use (--skip-first)",
-                count(walked.skipped_fragments)
-            )?;
-        }
-        indented(&table.to_string(), out)?;
+        walk_text(counters, walked, out)?;
     }
     owners(pool, out)?;
     fragments(pool, out)?;
     writeln!(out)
+}
+
+/// The figures of a walk; the block's own beside them where they are not the same.
+fn walk_text(counters: &Counters, walked: &WalkedReport, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  size       {}", size(counters.size))?;
+    let in_use = match walked.complete {
+        true => share(counters.size.saturating_sub(walked.free_bytes), counters.size),
+        false => "an unknown share".to_owned(),
+    };
+    writeln!(
+        out,
+        "  fragments  {} used, {} free; largest free {}; {in_use} of the pool in use",
+        count(walked.used_fragments),
+        count(walked.free_fragments),
+        size(walked.largest_free_bytes),
+    )?;
+    if walked.lost_bytes > 0 {
+        writeln!(out, "  not seen   {} behind the broken fragment", size(walked.lost_bytes))?;
+    }
+    if walked.skipped_fragments > 0 {
+        let skipped = count(walked.skipped_fragments);
+        writeln!(out, "  owners     without the first {skipped} used fragments (--skip-first)")?;
+    }
+    let figures = [
+        ("used", counters.used, walked.used_bytes),
+        ("used with overhead", counters.real_used, walked.real_used_bytes),
+        ("free fragments", counters.free_fragments, walked.free_fragments),
+    ];
+    if figures.iter().all(|(_, said, found)| said == found) {
+        return writeln!(
+            out,
+            "  used       {}; with overhead {}; the block's own counters agree",
+            size(walked.used_bytes),
+            size(walked.real_used_bytes)
+        );
+    }
+    let mut table = table(&["", "block says", "recomputed", ""], 3);
+    for (name, said, found) in figures {
+        let mark = match (walked.complete, said == found) {
+            (false, _) => "incomplete",
+            (true, true) => "",
+            (true, false) => "DIFFERS",
+        };
+        table.add_row(vec![name.to_owned(), count(said), count(found), mark.to_owned()]);
+    }
+    indented(&table.to_string(), out)
 }
 
 /// What the process allocated itself; what it inherited at fork is one line, since the main

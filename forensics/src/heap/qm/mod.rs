@@ -13,6 +13,9 @@ mod infer;
 mod shape;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use super::{Allocator, Arena, Counters, NotAnArena, Step};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{LayoutSource, dwarf};
