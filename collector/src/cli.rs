@@ -18,7 +18,7 @@ use crate::run::{self, Ending};
 /// memory that exists, lets them go, and writes one .tar.zst file with cores, modules and /proc.
 /// Needs root (or CAP_SYS_PTRACE and CAP_CHECKPOINT_RESTORE).
 #[derive(Clone, Debug, Parser)]
-#[command(name = "collect-evidence", version, max_term_width = 100)]
+#[command(name = "collect-evidence", version, max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// The group of this process [default: the known program that runs here]
     #[arg(long, group = "which", value_name = "PID")]
