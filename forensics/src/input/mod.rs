@@ -37,7 +37,7 @@ pub struct OpenOptions {
 #[derive(Debug, Error)]
 pub enum InputError {
     /// It cannot be opened or read.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Unreadable {
         /// As the user gave it.
         path: PathBuf,

@@ -25,6 +25,8 @@ type Tried = Result<Arc<ModuleFile>, String>;
 #[derive(Debug, Default)]
 pub struct Library {
     files: Vec<Arc<ModuleFile>>,
+    /// The bundle's own files by file name; the group mapped these very files.
+    bundled: HashMap<String, Vec<Arc<ModuleFile>>>,
     by_build_id: HashMap<String, Arc<ModuleFile>>,
     sysroot: Option<PathBuf>,
     tried: Mutex<HashMap<PathBuf, Tried>>,
@@ -37,25 +39,31 @@ impl Library {
         for input in inputs {
             let origin = format!("{} in the bundle", input.name);
             match ModuleFile::read(&input.blob, origin) {
-                Ok(file) => library.add(file),
+                Ok(file) => {
+                    let file = library.add(file);
+                    library.bundled.entry(input.name.clone()).or_default().push(file);
+                }
                 Err(why) => gaps.push(Gap::new(format!("module {}", input.name), why)),
             }
         }
         for path in options.modules.iter().flat_map(|path| expand(path)) {
             match open(&path) {
-                Ok(file) => library.add(file),
+                Ok(file) => {
+                    library.add(file);
+                }
                 Err(why) => gaps.push(Gap::new(format!("--module {}", path.display()), why)),
             }
         }
         library
     }
 
-    fn add(&mut self, file: ModuleFile) {
+    fn add(&mut self, file: ModuleFile) -> Arc<ModuleFile> {
         let file = Arc::new(file);
         if let Some(build_id) = &file.build_id {
             self.by_build_id.insert(build_id.clone(), Arc::clone(&file));
         }
-        self.files.push(file);
+        self.files.push(Arc::clone(&file));
+        file
     }
 
     /// The file of a mapping whose memory says `build_id` and whose path on the host is `path`.
@@ -85,8 +93,14 @@ impl Library {
         })
     }
 
-    /// Without a build ID only what the user pointed at is taken.
+    /// Without a build ID only what the user pointed at is taken, or what the bundle holds: the
+    /// collector copied the very files that the group had mapped. A worker that never touched a
+    /// library's first page itself has no build ID for it in its core.
     fn find_unverified(&self, path: &str) -> Tried {
+        let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
+        if let Some([file]) = self.bundled.get(name).map(Vec::as_slice) {
+            return Ok(Arc::clone(file));
+        }
         if let Some(file) = self.given(path).next() {
             return Ok(Arc::clone(file));
         }
