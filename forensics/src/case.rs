@@ -5,6 +5,8 @@
 
 mod pool;
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
 use crate::gap::Gap;
@@ -99,19 +101,16 @@ impl Case {
         case
     }
 
-    /// Gaps of single processes: those that all processes share are said once.
+    /// Gaps of single processes.
     fn gather_gaps(&mut self) {
         for member in &self.members {
-            for gap in &member.process.gaps {
-                if !self.gaps.contains(gap) {
-                    self.gaps.push(gap.clone());
-                }
-            }
+            self.gaps.extend(member.process.gaps.iter().cloned());
             for (kind, why) in &member.roots.missing {
                 let what = format!("{} pool of {}", kind.name(), describe(member));
                 self.gaps.push(Gap::new(what, why));
             }
         }
+        self.say_once();
     }
 
     fn walk_pools(&mut self, options: CaseOptions) {
@@ -161,12 +160,13 @@ impl Case {
                 self.gaps.extend(walked.name_gaps.iter().cloned());
             }
         }
-        let mut seen = Vec::new();
-        self.gaps.retain(|gap| {
-            let new = !seen.contains(gap);
-            seen.push(gap.clone());
-            new
-        });
+        self.say_once();
+    }
+
+    /// What several processes or pools have in common is said once.
+    fn say_once(&mut self) {
+        let mut seen = BTreeSet::new();
+        self.gaps.retain(|gap| seen.insert(gap.clone()));
     }
 
     /// All processes see the same shared pool: the first complete walk serves, else the longest.
