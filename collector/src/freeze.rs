@@ -39,6 +39,9 @@ pub enum FreezeError {
     /// No thread could be started for it.
     #[error("the tracing thread could not be started: {0}")]
     Thread(#[from] io::Error),
+    /// It hangs in the kernel, and was ended.
+    #[error("ptrace itself hangs: a process of the group is stuck inside execve")]
+    Stuck,
     /// It ended before it reported.
     #[error("the tracing thread ended before every thread stood still")]
     Ended,
@@ -107,7 +110,18 @@ impl Frozen {
             tracer: Some(tracer),
             tracer_id: 0,
         };
-        let report: Report = reported.recv().map_err(|_| FreezeError::Ended)?;
+        // PTRACE_SEIZE waits for a process that is inside execve, for ever if its file server is
+        // dead, and meanwhile the others stand still.
+        let patience = limits.pause.max(limits.stop * 2 + Duration::from_millis(200));
+        let patience = patience.min(limits.stop * 4 + Duration::from_secs(1));
+        let report: Report = match reported.recv_timeout(patience) {
+            Ok(report) => report,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(FreezeError::Ended),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                frozen.abandon();
+                return Err(FreezeError::Stuck);
+            }
+        };
         (frozen.threads, frozen.tracer_id) = (report.threads, report.tracer);
         for thread in &mut frozen.threads {
             if thread.unstopped.is_some() {
@@ -130,6 +144,16 @@ impl Frozen {
     /// Lets everything go, and says how long each process stood still.
     pub fn thaw(mut self) -> Vec<Pause> {
         self.let_go()
+    }
+
+    /// Ends a tracing thread that hangs; the kernel lets its tracees go.
+    fn abandon(&mut self) {
+        drop(self.release.take());
+        if let Some(tracer) = self.tracer.take()
+            && let Err(error) = sys::end_thread(&tracer)
+        {
+            tracing::error!(%error, "the tracing thread could not be ended");
+        }
     }
 
     fn let_go(&mut self) -> Vec<Pause> {

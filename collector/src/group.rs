@@ -328,9 +328,14 @@ pub fn describe(instances: &[Instance], table: &[Entry]) -> String {
     )
     .number("btime");
     let mut text = String::new();
-    for instance in instances {
+    let mains = instances.iter().map(|instance| instance.main).collect();
+    let read = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let begun = Instant::now();
+    // Where the address space is locked, reading this hangs.
+    let lines = parallel::each(mains, 4, read, || begun.elapsed() > Duration::from_secs(2));
+    for (instance, line) in instances.iter().zip(lines) {
         let Some(main) = table.iter().find(|entry| entry.pid == instance.main) else { continue };
-        let line = fs::read(format!("/proc/{}/cmdline", main.pid)).unwrap_or_default();
+        let line = line.unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let started = boot
             .and_then(|boot| i64::try_from(boot + main.started / 100).ok())

@@ -416,13 +416,6 @@ fn summary(
             );
         }
     }
-    const SHOWN: usize = 20;
-    for gap in manifest.gaps.iter().take(SHOWN) {
-        text += &format!("missing: {}: {}\n", gap.what, gap.why);
-    }
-    if manifest.gaps.len() > SHOWN {
-        text += &format!("missing: {} more, in the manifest\n", manifest.gaps.len() - SHOWN);
-    }
     for source in &manifest.sources {
         match &source.outcome {
             Outcome::Failed { error } => text += &format!("failed: {}: {error}\n", source.name),
@@ -431,6 +424,13 @@ fn summary(
             }
             Outcome::Collected | Outcome::Skipped { .. } => {}
         }
+    }
+    const SHOWN: usize = 20;
+    for gap in manifest.gaps.iter().take(SHOWN) {
+        text += &format!("missing: {}: {}\n", gap.what, gap.why);
+    }
+    if manifest.gaps.len() > SHOWN {
+        text += &format!("missing: {} more, in the manifest\n", manifest.gaps.len() - SHOWN);
     }
     text += match ending {
         Ending::Complete => "safe to restart now\n",

@@ -138,11 +138,12 @@ pub fn survey(id: u32, choices: Choices) -> io::Result<Survey> {
         }
         let readable = choices.map_files || file_is_there(id, mapping);
         let slices = classify(mapping, kind, &touched, choices.rings, readable);
+        let in_swap = |slice: &Slice| -> u64 {
+            let runs = pages::clip(&touched, slice.span).filter(|run| run.swapped);
+            runs.map(|run| run.span.length()).sum()
+        };
         let data = slices.iter().filter(|slice| slice.fate == Fate::Data);
-        for slice in data {
-            let swapped = touched.iter().filter(|run| run.swapped);
-            survey.swapped += swapped.map(|run| run.span.and(slice.span).length()).sum::<u64>();
-        }
+        survey.swapped += data.map(in_swap).sum::<u64>();
         survey.slices.extend(slices);
     }
     survey.mappings = mappings;

@@ -7,9 +7,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
 use libc::{c_int, c_void, iovec};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -352,6 +354,23 @@ pub(crate) fn count_interrupts() -> io::Result<()> {
     Ok(())
 }
 
+extern "C" fn end_this_thread(_: c_int) {
+    // SAFETY: ends the calling thread without unwinding or destructors; it owns nothing that
+    // another one waits for.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Ends a thread that hangs in an interruptible system call. It must not be joined afterwards.
+pub(crate) fn end_thread<T>(thread: &JoinHandle<T>) -> io::Result<()> {
+    let action =
+        SigAction::new(SigHandler::Handler(end_this_thread), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler makes one system call and does not return.
+    unsafe { sigaction(Signal::SIGUSR2, &action) }.map_err(io::Error::from)?;
+    // SAFETY: the handle was not joined, so the thread's ID is valid.
+    let result = unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR2) };
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
 /// Whether one of those signals came.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTS.load(Ordering::SeqCst) > 0
@@ -371,6 +390,22 @@ mod tests {
         second.bytes_mut().fill(2);
         assert!(first.bytes().iter().all(|byte| *byte == 1));
         assert!(second.bytes().iter().all(|byte| *byte == 2));
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_ended() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let hangs = std::thread::spawn(move || {
+            sender.send(thread_id()).unwrap();
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        });
+        let trace = format!("/proc/self/task/{}", receiver.recv().unwrap());
+        end_thread(&hangs).unwrap();
+        let begun = std::time::Instant::now();
+        while std::path::Path::new(&trace).exists() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -96,6 +96,21 @@ fn a_vfork_parent_is_read_without_being_stopped() {
 }
 
 #[test]
+fn a_process_whose_first_thread_has_ended_is_read_through_another() {
+    let victim = Victim::start(&["leaderless"]);
+    wait_until("it is a zombie", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", victim.pid())).unwrap();
+        status.contains("State:\tZ")
+    });
+    let collected = Collected::of(&victim, &[]);
+    assert_eq!(collected.output.status.code(), Some(0), "{:?}", collected.output);
+    assert_eq!(collected.manifest().processes[0].threads, 1);
+    assert_eq!(collected.manifest().shared[0].saved_bytes, 3 * 4096);
+    let private = format!("x/bx {:#x}", victim.said("private") + (32 << 20));
+    assert!(collected.gdb(victim.pid(), &[&private]).contains("\t0x42"));
+}
+
+#[test]
 fn a_child_that_became_another_program_is_left_alone() {
     let victim = Victim::start(&["exec"]);
     let collected = Collected::of(&victim, &[]);

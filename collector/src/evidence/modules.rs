@@ -118,8 +118,12 @@ fn candidates(context: &Context) -> Vec<(String, Candidates)> {
                 candidates.certain.push(format!("/proc/{id}/exe"));
             }
             if mapping.offset == 0 && candidates.by_path.is_empty() {
-                let path = format!("/proc/{id}/root{}", mapping.path());
-                candidates.by_path.push((path, mapping.file(), id, mapping.span.start));
+                // Our own root will do too, where the process's is refused: it is the same file
+                // or it is not taken.
+                for root in [format!("/proc/{id}/root"), String::new()] {
+                    let path = format!("{root}{}", mapping.path());
+                    candidates.by_path.push((path, mapping.file(), id, mapping.span.start));
+                }
             }
             candidates.code |= mapping.flags & 1 != 0;
         }

@@ -1,6 +1,6 @@
 /* A process group to collect from. `victim threads N`: N threads besides the first.
  * `victim group N`: N children that share the pool. `victim vfork`: a parent that waits in vfork.
- * `victim exec`: a child that became another program. Each prints one line when it is ready:
+ * `victim leaderless`: its first thread has ended. `victim exec`: a child that became another program. Each prints one line when it is ready:
  * private=ADDRESS shared=ADDRESS child=PID. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -63,6 +63,12 @@ int main(int argc, char **argv)
 			pthread_create(&thread, NULL, wait_for_ever, NULL);
 		}
 		ready(private, shared, 0);
+	} else if (!strcmp(what, "leaderless")) {
+		/* The first thread ends, another one runs on. */
+		pthread_t thread;
+		pthread_create(&thread, NULL, wait_for_ever, NULL);
+		ready(private, shared, 0);
+		pthread_exit(NULL);
 	} else if (!strcmp(what, "group")) {
 		for (int n = 0; n < count; n++)
 			if (forked() == 0)
