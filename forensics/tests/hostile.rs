@@ -1,4 +1,5 @@
 //! Damaged and hostile inputs: whatever the bytes, `forensics` says something and ends.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
