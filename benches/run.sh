@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Who sums a q_malloc pool of 2,722,639 fragments by owner, and at what cost? Our analyzer, our gdb script and
+# plain C read the same core; every answer is compared with what the maker of the core wrote down.
+#
+#   benches/run.sh [RUNS]        default 7; cargo xtask bench RUNS
+#
+# FORENSICS=FILE  the analyzer to measure (default: builds target/release/forensics)
+# BENCH_DIR=DIR   keeps the core there (default target/bench): 2.1 GB of disk, as much memory while it is made
+# FRAGMENTS=N     another size of pool
+# Needs gcc, make, gdb, python3; kernel.core_pattern must be a plain file name. Wall times on shared machines
+# vary by a third: compare within one run.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+runs=${1:-7}
+fragments=${FRAGMENTS:-2722639}
+directory=${BENCH_DIR:-$root/target/bench}
+core=$directory/qm-$fragments.core
+truth=$directory/qm-$fragments.json
+mkdir -p "$directory"
+
+make -s -C "$root/samples/qm" OUT="$directory/bin" "$directory/bin/bigpool"
+gcc -std=c11 -O2 -Wall -Wextra "$root/benches/walk_qm.c" -o "$directory/bin/walk_qm"
+if [ -z "${FORENSICS:-}" ]; then
+	(cd "$root" && cargo build --release --locked --quiet -p forensics)
+	FORENSICS=$root/target/release/forensics
+fi
+# A new bigpool has another build ID: a core of the old one would lack its module.
+if [ ! -s "$core" ] || [ ! -s "$truth" ] || [ "$directory/bin/bigpool" -nt "$core" ]; then
+	rm -f "$core"
+	echo "making $core"
+	"$directory/bin/bigpool" -n "$fragments" --truth "$truth" --out "$core"
+fi
+
+exec python3 "$root/benches/measure.py" "$runs" "$truth" "$core" "$directory/bin/bigpool" \
+	"$directory/bin/walk_qm" "$FORENSICS" "$root/gdb-scripts/kamailio.py"

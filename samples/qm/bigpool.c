@@ -1,0 +1,375 @@
+/*
+ * Writes the core of a Kamailio-like process with one very large shared pool.
+ *
+ *   bigpool [-n FRAGMENTS] [-m MEGABYTES] [-p SEED] [--truth FILE] --out CORE
+ *
+ * A child builds a q_malloc pool of exactly FRAGMENTS fragments (default
+ * 2,722,639, 64-byte headers) for about 300 owners, of which a few hold most,
+ * as in a real server; about one in sixteen is free. The pool has MEGABYTES
+ * (default 2048), of which the default fragments fill about a third; the last
+ * fragment is the free rest. Then the child aborts, the kernel writes its core,
+ * and the parent moves that to CORE. Needs a core_pattern that is a plain file
+ * name, and as much free memory and disk as the pool has: the kernel writes the
+ * never touched rest as zeros. Payloads are zeros as well.
+ *
+ * The core's module is this program itself: give it to the reader of the core.
+ * The last line printed says where the pool is, for a reader without symbols.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "qm.h"
+
+#define ONE(m, part, k) {m, m ": " m "_" part ".c", m "_" part "_" #k, 100 + 37 * k}
+#define MODULE(m)                                                                            \
+    ONE(m, "api", 1), ONE(m, "api", 2), ONE(m, "api", 3), ONE(m, "hash", 4),                 \
+        ONE(m, "hash", 5), ONE(m, "hash", 6), ONE(m, "store", 7), ONE(m, "store", 8),        \
+        ONE(m, "timer", 9), ONE(m, "rpc", 10)
+
+static const struct qm_owner OWNER[] = {
+    {"core", "core: core/pt.c", "init_pt", 105},
+    {"core", "core: core/pt.c", "init_pt", 106},
+    {"core", "core: core/mem/q_malloc.c", "qm_shm_lock_init", 1277},
+    MODULE("htable"),     MODULE("tm"),        MODULE("usrloc"),   MODULE("dialog"),
+    MODULE("core"),       MODULE("registrar"), MODULE("presence"), MODULE("pua"),
+    MODULE("dispatcher"), MODULE("lcr"),       MODULE("drouting"), MODULE("permissions"),
+    MODULE("rtpengine"),  MODULE("rtpproxy"),  MODULE("nathelper"), MODULE("acc"),
+    MODULE("pike"),       MODULE("ratelimit"), MODULE("mtree"),    MODULE("dialplan"),
+    MODULE("sca"),        MODULE("topos"),     MODULE("topoh"),    MODULE("tls"),
+    MODULE("websocket"),  MODULE("domain"),    MODULE("uac"),      MODULE("cnxcc"),
+    MODULE("msilo"),      MODULE("sqlops"),
+};
+enum { PT_ARRAY, PT_COUNT, SHM_LOCK, FIRST_OWNER, OWNERS = sizeof OWNER / sizeof *OWNER };
+
+struct memory_root {
+    const char *mname;
+    void *mem_pool;
+    void *mem_block;
+    void (*calls[18])(void);
+};
+
+struct process_table {
+    int pid, unix_sock, idx, status, rank;
+    char desc[128];
+};
+
+struct memory_root _pkg_root, _shm_root;
+struct process_table *pt;
+int *process_count;
+int process_no;
+const char full_version[] = "kamailio 0.0.64-bigpool (x86_64/linux) ";
+const char ver_flags[] = "SHM_MMAP, PKG_MALLOC, Q_MALLOC, DBG_SR_MEMORY";
+
+__attribute__((noreturn)) static void die(const char *what)
+{
+    perror(what);
+    exit(2);
+}
+
+/* ---- who asks for how much ------------------------------------------------- */
+
+static uint64_t random_state;
+
+static uint64_t random_number(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+static uint64_t share_up_to[OWNERS]; /* owner i is drawn below share_up_to[i] */
+static unsigned long typical[OWNERS]; /* its usual request, in bytes */
+
+/* The i-th owner asks about 1/i as often as the first; usual sizes from 24 to 384 bytes. */
+static void plan_owners(void)
+{
+    uint64_t sum = 0;
+
+    for (int i = FIRST_OWNER; i < OWNERS; i++) {
+        sum += 1000000U / (unsigned)(i - FIRST_OWNER + 1);
+        share_up_to[i] = sum;
+        typical[i] = 24UL << random_number() % 5;
+    }
+}
+
+static int draw(unsigned long *size, int *freed)
+{
+    uint64_t r = random_number() % share_up_to[OWNERS - 1];
+    int low = FIRST_OWNER, high = OWNERS - 1;
+
+    while (low < high) {
+        int middle = (low + high) / 2;
+
+        if (r < share_up_to[middle])
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    *size = typical[low] / 2 + random_number() % typical[low] + 1;
+    *freed = random_number() % 16 == 0;
+    return low;
+}
+
+static unsigned long rounded(unsigned long size)
+{
+    return (size + QM_ROUND - 1) / QM_ROUND * QM_ROUND;
+}
+
+/* ---- the child ---------------------------------------------------------------- */
+
+static struct qm_block *pool;
+static struct qm_events events;
+static unsigned long fragments_of[OWNERS], bytes_of[OWNERS];
+
+static void *take(int who, unsigned long size)
+{
+    void *payload = qm_alloc(pool, size, &OWNER[who], &events);
+
+    if (payload == NULL) {
+        fprintf(stderr, "bigpool: the pool is full: a mistake in its plan\n");
+        exit(2);
+    }
+    fragments_of[who]++;
+    bytes_of[who] += qm_granted(payload);
+    return payload;
+}
+
+static void write_truth(const char *path)
+{
+    unsigned long fragments = 0, bytes = 0, all = 1 + events.splits;
+    const char *comma = "";
+    FILE *out = fopen(path, "w");
+
+    if (out == NULL)
+        die(path);
+    for (int i = 0; i < OWNERS; i++) {
+        fragments += fragments_of[i];
+        bytes += bytes_of[i];
+    }
+    fprintf(out,
+            "{\"program\": \"bigpool\", \"manager\": \"q_malloc\", \"header_bytes\": 64, "
+            "\"trailer_bytes\": 48, \"owners_in_fragments\": true,\n  \"pools\": [\n"
+            "    {\"kind\": \"shm\", \"pid\": %d, \"role\": \"shared by all processes\", "
+            "\"block\": \"%p\",\n     \"counters\": {\"size\": %lu, \"used\": %lu, "
+            "\"real_used\": %lu, \"used_fragments\": %lu, \"free_fragments\": %lu},\n"
+            "     \"owners\": [",
+            pt[0].pid, (void *)pool, pool->size, bytes,
+            sizeof(struct qm_block) + bytes + all * QM_OVERHEAD, fragments, all - fragments);
+    for (int i = 0; i < OWNERS; i++) {
+        if (fragments_of[i] == 0)
+            continue;
+        fprintf(out,
+                "%s\n      {\"module\": \"%s\", \"file\": \"%s\", \"function\": \"%s\", "
+                "\"line\": %lu, \"fragments\": %lu, \"bytes\": %lu}",
+                comma, OWNER[i].mname, OWNER[i].file, OWNER[i].func, OWNER[i].line,
+                fragments_of[i], bytes_of[i]);
+        comma = ",";
+    }
+    fprintf(out, "]}\n  ]}\n");
+    if (fclose(out) != 0)
+        die(path);
+}
+
+static void *zeroed(unsigned long bytes, int flags)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0);
+
+    if (at == MAP_FAILED)
+        die("mmap");
+    return at;
+}
+
+/* Builds the pool; the caller aborts. */
+static void build(unsigned long wanted, unsigned long size, const char *truth)
+{
+    unsigned long drawn = wanted - 4; /* besides three of the core's and the rest at the end */
+    unsigned long needed = sizeof *pool + 4 * QM_OVERHEAD + (1UL << 16), pkg_size = 1UL << 20;
+    uint64_t after_plan, used = 0;
+    void **to_free;
+    int *owner_of;
+    unsigned long free_count = 0;
+
+    plan_owners();
+    after_plan = random_state;
+    for (unsigned long i = 0; i < drawn; i++) { /* a dry run tells whether all will fit */
+        unsigned long bytes;
+        int freed;
+
+        draw(&bytes, &freed);
+        needed += rounded(bytes) + QM_OVERHEAD;
+    }
+    if (needed > size) {
+        fprintf(stderr, "bigpool: %lu fragments need a pool of %lu MiB (-m)\n", wanted, (needed >> 20) + 1);
+        _exit(2);
+    }
+    pool = qm_init(zeroed(size, MAP_SHARED), size, QM_SHM);
+    _shm_root = (struct memory_root){.mname = "q_malloc", .mem_pool = pool, .mem_block = pool};
+    _pkg_root.mem_pool = _pkg_root.mem_block = qm_init(zeroed(pkg_size, MAP_PRIVATE), pkg_size, QM_PKG);
+    _pkg_root.mname = "q_malloc";
+
+    take(SHM_LOCK, 8);
+    pt = take(PT_ARRAY, sizeof *pt);
+    process_count = take(PT_COUNT, sizeof *process_count);
+    *process_count = 1;
+    pt[0] = (struct process_table){getpid(), -1, -1, 1, 0, "main process - attendant"};
+
+    random_state = after_plan;
+    to_free = malloc(drawn * sizeof *to_free);
+    owner_of = malloc(drawn * sizeof *owner_of);
+    if (to_free == NULL || owner_of == NULL)
+        die("malloc");
+    for (unsigned long i = 0; i < drawn; i++) {
+        unsigned long bytes;
+        int freed, who = draw(&bytes, &freed);
+        void *payload = take(who, bytes);
+
+        if (freed) {
+            owner_of[free_count] = who;
+            to_free[free_count++] = payload;
+        }
+    }
+    for (unsigned long i = 0; i < free_count; i++) {
+        int who = owner_of[i];
+
+        fragments_of[who]--;
+        bytes_of[who] -= qm_granted(to_free[i]);
+        qm_release(pool, to_free[i], &OWNER[who], 0, &events);
+    }
+    free(to_free);
+    free(owner_of);
+    for (int i = 0; i < OWNERS; i++)
+        used += bytes_of[i];
+    if (truth != NULL)
+        write_truth(truth);
+    printf("block=%p size=%lu fragments=%lu free=%lu used_bytes=%lu\n", (void *)pool, pool->size,
+           1 + events.splits, free_count + 1, (unsigned long)used);
+    fflush(stdout);
+}
+
+/* ---- the parent ------------------------------------------------------------------ */
+
+static void check_core_pattern(void)
+{
+    char pattern[256] = "";
+    FILE *in = fopen("/proc/sys/kernel/core_pattern", "r");
+
+    if (in == NULL || fgets(pattern, sizeof pattern, in) == NULL)
+        die("/proc/sys/kernel/core_pattern");
+    fclose(in);
+    if (strpbrk(pattern, "|/") != NULL) {
+        fprintf(stderr,
+                "bigpool: core_pattern is %s"
+                "bigpool: it must be a plain file name: sysctl -w kernel.core_pattern=core\n",
+                pattern);
+        exit(2);
+    }
+}
+
+/* Moves the one file in `directory` to `out` and removes the directory. */
+static void collect(const char *directory, const char *out)
+{
+    DIR *entries = opendir(directory);
+    struct dirent *entry;
+    char path[4096 + 260];
+    int found = 0;
+
+    if (entries == NULL)
+        die(directory);
+    while ((entry = readdir(entries)) != NULL) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+        if (rename(path, out) != 0)
+            die(out);
+        found = 1;
+    }
+    closedir(entries);
+    rmdir(directory);
+    if (!found) {
+        fprintf(stderr, "bigpool: the kernel wrote no core\n");
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option OPTIONS[] = {{"out", required_argument, NULL, 'o'},
+                                            {"truth", required_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
+    static const char USAGE[] =
+        "usage: bigpool [-n FRAGMENTS] [-m MEGABYTES] [-p SEED] [--truth FILE] --out CORE\n";
+    unsigned long fragments = 2722639, megabytes = 2048;
+    const char *out = NULL, *truth = NULL;
+    char directory[4096], truth_path[4096];
+    struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+    int option, status, bad = 0;
+    pid_t child;
+
+    random_state = 1;
+    while ((option = getopt_long(argc, argv, "n:m:p:", OPTIONS, NULL)) != -1) {
+        if (option == 'n')
+            fragments = strtoul(optarg, NULL, 10);
+        else if (option == 'm')
+            megabytes = strtoul(optarg, NULL, 10);
+        else if (option == 'p')
+            random_state = strtoul(optarg, NULL, 10);
+        else if (option == 'o')
+            out = optarg;
+        else if (option == 't')
+            truth = optarg;
+        else
+            bad = 1;
+    }
+    if (bad || out == NULL || optind != argc || fragments < 5 || megabytes == 0 || megabytes > 1UL << 20 || random_state == 0) {
+        fputs(USAGE, stderr);
+        return 2;
+    }
+    check_core_pattern();
+    if (setrlimit(RLIMIT_CORE, &unlimited) != 0)
+        die("cannot raise the limit on cores (ulimit -c)");
+    snprintf(directory, sizeof directory, "%s.XXXXXX", out);
+    if (mkdtemp(directory) == NULL)
+        die(directory);
+    if (truth != NULL) { /* the child leaves this directory */
+        FILE *made = fopen(truth, "w");
+
+        if (made == NULL || fclose(made) != 0 || realpath(truth, truth_path) == NULL)
+            die(truth);
+    }
+    child = fork();
+    if (child < 0)
+        die("fork");
+    if (child == 0) {
+        int filter = open("/proc/self/coredump_filter", O_WRONLY);
+
+        if (filter < 0 || write(filter, "0x33", 4) != 4)
+            die("/proc/self/coredump_filter");
+        close(filter);
+        if (chdir(directory) != 0)
+            die(directory);
+        build(fragments, megabytes << 20, truth != NULL ? truth_path : NULL);
+        abort();
+    }
+    if (waitpid(child, &status, 0) != child)
+        die("waitpid");
+    if (!WIFSIGNALED(status) || !WCOREDUMP(status)) {
+        rmdir(directory);
+        fprintf(stderr, "bigpool: no core was written (status %#x)\n", (unsigned)status);
+        return 2;
+    }
+    collect(directory, out);
+    return 0;
+}
