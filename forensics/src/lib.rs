@@ -7,6 +7,9 @@
 mod addr;
 mod gap;
 mod num;
+mod units;
+
+pub mod bytes;
 
 pub mod input;
 pub mod memory;

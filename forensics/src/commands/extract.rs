@@ -17,7 +17,7 @@ use crate::addr::{Addr, AddrRange};
 use crate::memory::{Content, Memory as _, Segment, Why};
 use crate::num::{narrow, wide};
 use crate::process::Process;
-use crate::report::units::size;
+use crate::units::size;
 
 const READ: u32 = 4;
 const WRITE: u32 = 2;

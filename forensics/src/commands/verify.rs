@@ -10,11 +10,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::bytes::Blob;
 use crate::core::CoreFile;
-use crate::input::{Blob, Evidence, Member};
+use crate::input::{Evidence, Member};
 use crate::modules::hex;
 use crate::num::{narrow, wide};
-use crate::report::units::{count, size};
+use crate::units::{count, size};
 
 /// What was checked and what did not hold.
 #[derive(Debug, Serialize)]

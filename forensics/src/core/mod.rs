@@ -14,8 +14,8 @@ use thiserror::Error;
 pub use notes::{MappedFile, Notes, ProcessInfo, Thread};
 
 use crate::addr::{Addr, AddrRange};
+use crate::bytes::Blob;
 use crate::gap::Gap;
-use crate::input::Blob;
 
 /// A file that is not a core this program can read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

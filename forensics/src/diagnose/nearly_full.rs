@@ -4,7 +4,7 @@ use super::{Confidence, Finding, Rule, Severity, fact, pool_name};
 use crate::case::Case;
 use crate::kamailio::PoolKind;
 use crate::num::ratio;
-use crate::report::units::{count, share, size};
+use crate::units::{count, share, size};
 
 pub(super) struct NearlyFull;
 

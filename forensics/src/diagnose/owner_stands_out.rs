@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::{Confidence, Finding, Rule, Severity, fact, pool_name};
 use crate::case::{Case, Pool};
 use crate::kamailio::{OwnerName, PoolKind};
-use crate::report::units::{count, owner_text, size};
+use crate::units::{count, size};
 
 pub(super) struct OwnerStandsOut;
 
@@ -57,7 +57,7 @@ impl Rule for OwnerStandsOut {
                     summary: format!(
                         "{}: {} holds {} in {} fragments, far more than in the other processes",
                         pool_name(case, pool),
-                        owner_text(owner),
+                        owner,
                         size(*bytes),
                         count(*fragments)
                     ),

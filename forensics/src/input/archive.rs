@@ -1,6 +1,6 @@
 //! A tar archive, read in place: where each member lies, without copying any.
 
-use super::blob::Blob;
+use crate::bytes::Blob;
 
 /// A regular file in an archive.
 #[derive(Clone, Debug)]

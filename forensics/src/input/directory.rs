@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::archive::Member;
-use super::map_path;
+use crate::bytes::map_path;
 
 /// Every regular file below an unpacked bundle, by path.
 ///

@@ -6,9 +6,7 @@
 //! what a core means: that begins with [`crate::core`].
 
 mod archive;
-mod blob;
 mod directory;
-mod frame_store;
 mod unpack;
 
 use std::collections::BTreeMap;
@@ -22,8 +20,8 @@ use memmap2::Mmap;
 use thiserror::Error;
 
 pub use archive::Member;
-pub use blob::{Blob, BlobError, BlobReader};
 
+use crate::bytes::{Blob, FrameStore, map_file};
 use crate::gap::Gap;
 
 /// How inputs are opened.
@@ -172,8 +170,8 @@ impl Evidence {
                 .iter()
                 .all(|frame| frame.content.end.saturating_sub(frame.content.start) <= 4 << 20)
         {
-            let store = frame_store::FrameStore::new(map, index);
-            let lost = frame_store::lost(store.source());
+            let store = FrameStore::new(map, index);
+            let lost = store.lost();
             if lost > 0 {
                 self.cuts.push(format!(
                     "{}: cut: its last {lost} bytes are not a whole compressed frame",
@@ -287,21 +285,4 @@ impl Evidence {
         let bytes = blob.all().ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
-}
-
-/// Maps a file for reading.
-#[expect(unsafe_code, reason = "a mapping has no safe constructor")]
-fn map_file(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping is read only and private to this program. Another program that cuts the
-    // file short while it is read would end this one with SIGBUS, as with every mapped file;
-    // inputs are finished files.
-    unsafe { Mmap::map(file) }
-}
-
-/// Maps a file by its path, for module files.
-///
-/// # Errors
-/// The system's words.
-pub fn map_path(path: &Path) -> io::Result<Blob> {
-    map_file(&File::open(path)?).map(Blob::from_map)
 }

@@ -6,8 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use memmap2::{Mmap, MmapMut};
 
-use super::blob::Blob;
-use super::map_file;
+use crate::bytes::{Blob, map_file};
 use crate::num::{narrow, wide};
 
 const PIECE: usize = 256 * 1024;

@@ -2,6 +2,7 @@
 //! they come from the module files; where a file is missing the address stands for the text.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -24,6 +25,20 @@ pub struct OwnerName {
     pub function: Option<String>,
     /// Line; `None` in builds that record no owners.
     pub line: Option<u64>,
+}
+
+/// `htable: ht_api.c: ht_cell_new(189)`, with `?` for what could not be read.
+impl fmt::Display for OwnerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("(owner not recorded)");
+        }
+        let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+        let line = self.line.map_or_else(|| "?".to_owned(), |line| line.to_string());
+        let (module, file, function) =
+            (known(&self.module), known(&self.file), known(&self.function));
+        write!(f, "{module}: {file}: {function}({line})")
+    }
 }
 
 /// Reads names, each text once.

@@ -1,7 +1,8 @@
 //! Many small reads near one another: keeps the piece that served the last one.
 
-use super::{Absent, Chunk, Known, Memory};
+use super::{Absent, Known, Memory};
 use crate::addr::Addr;
+use crate::bytes::Chunk;
 use crate::num::{narrow, wide};
 
 /// How much is asked for at a time; a mapped core gives it without copying.

@@ -6,17 +6,16 @@
 //! [`Memory`] is the trait; [`SegmentMap`] puts a process together from a core, shared members and
 //! module files; [`Cursor`] reads many small things near one another.
 
-mod chunk;
 mod cursor;
 mod segments;
 
 use thiserror::Error;
 
-pub use chunk::Chunk;
 pub use cursor::Cursor;
 pub use segments::{Content, Coverage, Segment, SegmentMap};
 
 use crate::addr::Addr;
+use crate::bytes::Chunk;
 
 /// Why a byte is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Absent, Chunk, Known, Memory, Why};
+use super::{Absent, Known, Memory, Why};
 use crate::addr::{Addr, AddrRange};
-use crate::input::{Blob, BlobError};
+use crate::bytes::{Blob, BlobError, Chunk};
 use crate::num::{narrow, wide};
 
 static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use object::Object as _;
 use object::read::ObjectSegment as _;
 
-use crate::input::Blob;
+use crate::bytes::Blob;
 
 /// A symbol that has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

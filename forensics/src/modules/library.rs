@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ModuleFile;
+use crate::bytes::map_path;
 use crate::gap::Gap;
-use crate::input::{ModuleInput, map_path};
+use crate::input::ModuleInput;
 
 /// Where module files may come from besides the bundle.
 #[derive(Clone, Debug, Default)]

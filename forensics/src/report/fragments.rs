@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::model::Selection;
-use super::units::{owner_text, size};
+use super::selection::Selection;
 use crate::addr::Addr;
 use crate::case::{Case, Member, Walked, describe};
 use crate::heap::{Damage, Fragment};
 use crate::kamailio::{Names, OwnerName};
 use crate::memory::Memory as _;
 use crate::num::{narrow, wide};
+use crate::units::size;
 
 /// Bytes of content shown in a list.
 const PREVIEW: usize = 32;
@@ -130,7 +130,7 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
                 report.address,
                 report.state,
                 size(report.size),
-                owner_text(&report.owner)
+                report.owner
             );
         }
         text.push_str(&dump(member, fragment));
@@ -152,7 +152,7 @@ fn describe_one(text: &mut String, report: &FragmentReport, at: Addr) {
     }
     let _ = writeln!(text, "  state:    {}", report.state);
     let _ = writeln!(text, "  size:     {}", size(report.size));
-    let _ = writeln!(text, "  owner:    {}", owner_text(&report.owner));
+    let _ = writeln!(text, "  owner:    {}", report.owner);
     for damage in &report.damage {
         let _ = writeln!(text, "  damage:   {damage}");
     }

@@ -5,13 +5,12 @@
 
 mod fragments;
 mod model;
+mod selection;
 pub mod text;
-pub mod units;
 
 pub use fragments::{FragmentReport, details, preview};
-pub use model::{
-    CutList, OwnerReport, PoolReport, ProcessReport, Report, Selection, SortKey, WalkedReport,
-};
+pub use model::{CutList, OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
+pub use selection::{Selection, SortKey};
 
 /// Version of the JSON form; raised with every change that a script could notice.
 pub const SCHEMA: u32 = 1;

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::model::{OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
-use super::units::{count, milliseconds, owner_text, share, size};
 use crate::diagnose::Finding;
 use crate::gap::Gap;
 use crate::heap::Counters;
 use crate::kamailio::PoolKind;
+use crate::units::{count, milliseconds, share, size};
 
 /// Owners shown of each pool where the user asked for no number.
 pub const DEFAULT_TOP: usize = 10;
@@ -294,7 +294,7 @@ fn owners(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn owner_row(owner: &OwnerReport) -> Vec<String> {
-    let mut name = owner_text(&owner.name);
+    let mut name = owner.name.to_string();
     if owner.name.file.is_none() && !owner.file_address.is_null() {
         name = format!("{name} file text at {}", owner.file_address);
     }
@@ -317,7 +317,7 @@ fn fragments(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
     for fragment in list {
         let owner = match fragment.state {
             "free" => String::new(),
-            _ => owner_text(&fragment.owner),
+            _ => fragment.owner.to_string(),
         };
         let mut content = fragment.preview.clone();
         for damage in &fragment.damage {

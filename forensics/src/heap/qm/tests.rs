@@ -2,8 +2,8 @@
 //! walker's constants.
 
 use super::*;
+use crate::bytes::Blob;
 use crate::heap::{BreakCause, Damage};
-use crate::input::Blob;
 use crate::leak::{SummaryOptions, summarise};
 use crate::memory::{Content, Segment, SegmentMap};
 

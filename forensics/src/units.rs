@@ -1,13 +1,12 @@
-//! Numbers and names as people read them, the exact figure always beside the rounded one.
+//! Numbers as people read them, the exact figure always beside the rounded one.
 
-use crate::kamailio::OwnerName;
 use crate::num::ratio;
 
 const UNITS: [(u64, &str); 4] =
     [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
 
 /// `2.4 MiB (2,546,624 bytes)`; below 1 KiB just `824 bytes`.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => {
             format!("{:.1} {name} ({} bytes)", ratio(bytes, *unit), count(bytes))
@@ -17,7 +16,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// `2,546,624`
-pub fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len().saturating_mul(2));
     for (index, digit) in digits.chars().enumerate() {
@@ -30,23 +29,13 @@ pub fn count(number: u64) -> String {
 }
 
 /// `12.3 %`
-pub fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     format!("{:.1} %", ratio(part, whole) * 100.0)
 }
 
 /// `31.4 ms`
-pub fn milliseconds(micros: u64) -> String {
+pub(crate) fn milliseconds(micros: u64) -> String {
     format!("{:.1} ms", ratio(micros, 1000))
-}
-
-/// `htable: ht_api.c: ht_cell_new(189)`, with `?` for what could not be read.
-pub fn owner_text(owner: &OwnerName) -> String {
-    if *owner == OwnerName::default() {
-        return "(owner not recorded)".to_owned();
-    }
-    let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
-    let line = owner.line.map_or_else(|| "?".to_owned(), |line| line.to_string());
-    format!("{}: {}: {}({line})", part(&owner.module), part(&owner.file), part(&owner.function))
 }
 
 #[cfg(test)]

@@ -1,30 +1,14 @@
-//! Bytes of an input, wherever they live: a mapped file, a buffer, or frames that are decompressed
-//! when asked for.
-//!
-//! A [`Blob`] is a window into such a source and is cheap to clone. It never holds more in memory
-//! than the source does; reading a hole of a sparse file costs nothing that was not asked for.
+//! A window into an input: cheap to clone, and holding no more in memory than the source does.
+//! Reading a hole of a sparse file costs nothing that was not asked for.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use thiserror::Error;
 
-use super::frame_store::FrameStore;
-use crate::memory::Chunk;
+use super::{BlobError, Chunk, FrameStore};
 use crate::num::{narrow, wide};
-
-/// Why bytes of an input cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum BlobError {
-    /// The file ends before them.
-    #[error("the file ends there")]
-    End,
-    /// They are compressed, and the compressed bytes are damaged.
-    #[error("{0}")]
-    Damaged(String),
-}
 
 #[derive(Debug)]
 enum Source {

@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bundle::frames::{FrameIndex, IndexSource, decompress};
 use memmap2::Mmap;
 
-use super::blob::BlobError;
-use crate::memory::Chunk;
-use crate::num::{narrow, wide};
+use super::{BlobError, Chunk};
+use crate::num::narrow;
 
 /// Decompressed bytes that are kept.
 const CACHE_LIMIT: usize = 64 << 20;
@@ -45,9 +44,12 @@ impl FrameStore {
         self.index.content_length()
     }
 
-    /// How the frames were found; [`IndexSource::Walk`] means the file was cut.
-    pub fn source(&self) -> IndexSource {
-        self.index.source
+    /// Bytes at the end of the file that belong to no whole frame; 0 for a finished file.
+    pub fn lost(&self) -> u64 {
+        match self.index.source {
+            IndexSource::SeekTable => 0,
+            IndexSource::Walk { lost } => lost,
+        }
     }
 
     /// The rest of the frame at `offset`, at most `want` bytes.
@@ -94,13 +96,5 @@ impl Cache {
         if let Some((_, replaced)) = self.frames.insert(number, (self.clock, content)) {
             self.bytes = self.bytes.saturating_sub(replaced.len());
         }
-    }
-}
-
-/// Bytes at the end of the file that belong to no whole frame; 0 for a finished file.
-pub(super) fn lost(source: IndexSource) -> u64 {
-    match source {
-        IndexSource::SeekTable => 0,
-        IndexSource::Walk { lost } => wide(narrow(lost)),
     }
 }
