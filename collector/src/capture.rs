@@ -14,7 +14,7 @@ use bundle::corefile::Machine;
 use bundle::{GapRecord, ProcessRecord, SharedRecord, UnstoppedThread, member};
 
 use crate::bundle_writer::{Bundle, BundleError};
-use crate::copy::{self, Origin, Run, Saved, Store};
+use crate::copy::{self, Door, Origin, Run, Saved, Store};
 use crate::corefile::{Parts, StoredPool};
 use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
 use crate::number::human;
@@ -126,7 +126,7 @@ pub fn take(
     }
     gaps.extend(before.gaps.into_iter().filter(|gap| !gaps.contains(gap)).collect::<Vec<_>>());
     let pools = pools::pools(surveys.values());
-    let (owners, objects) = objects(&surveys, &pools);
+    let (owners, objects) = objects(&surveys, &pools, target.is_sole());
     let surveyed = begun.elapsed();
     let mut saved = copy::copy(&objects, store, THREADS, &stop);
     let copied = begun.elapsed();
@@ -189,16 +189,21 @@ enum Owner {
 }
 
 /// What is to be copied, the smallest first: if room or time is short, most of them are whole.
-fn objects(surveys: &BTreeMap<u32, Survey>, pools: &[Pool]) -> (Vec<Owner>, Vec<Vec<Run>>) {
+fn objects(
+    surveys: &BTreeMap<u32, Survey>,
+    pools: &[Pool],
+    sole: bool,
+) -> (Vec<Owner>, Vec<Vec<Run>>) {
     let mut objects: Vec<(u64, Owner, Vec<Run>)> = Vec::new();
     for (pid, survey) in surveys {
         let data = survey.slices.iter().filter(|slice| slice.fate == Fate::Data);
+        let door = Door::new(survey.id, sole);
         let runs: Vec<Run> = data
             .map(|slice| Run {
                 at: slice.span.start,
                 from: slice.span.start,
                 length: slice.span.length(),
-                origin: Origin::Process(survey.id),
+                origin: Origin::Process(Arc::clone(&door)),
             })
             .collect();
         objects.push((survey.data(), Owner::Process(*pid), runs));

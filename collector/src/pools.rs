@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bundle::member;
 
-use crate::copy::{Origin, Run};
+use crate::copy::{Door, Origin, Run};
 use crate::mappings::FileKey;
 use crate::number::{page_ceil, page_floor};
 use crate::spans::{self, Span};
@@ -146,6 +146,8 @@ fn touched(parts: &[(u32, &PoolPart)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut known: Vec<(Span, ())> = Vec::new();
     for (id, part) in parts {
+        // Pages of shared memory are not copied on write: either door will do.
+        let door = Door::new(*id, true);
         for span in &part.touched {
             let fresh = spans::split(*span, &known).into_iter().filter(|(_, by)| by.is_none());
             for (span, _) in fresh {
@@ -153,7 +155,7 @@ fn touched(parts: &[(u32, &PoolPart)]) -> Vec<Run> {
                     at: span.start,
                     from: part.address + (span.start - part.offsets.start),
                     length: span.length(),
-                    origin: Origin::Process(*id),
+                    origin: Origin::Process(Arc::clone(&door)),
                 });
             }
         }
@@ -197,8 +199,8 @@ mod tests {
             .runs
             .iter()
             .map(|run| {
-                let Origin::Process(id) = run.origin else { panic!("{run:?}") };
-                (run.at, run.from, run.length, id)
+                let Origin::Process(door) = &run.origin else { panic!("{run:?}") };
+                (run.at, run.from, run.length, door.id)
             })
             .collect();
         assert_eq!(

@@ -48,6 +48,10 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
     let trace = Trace::install();
     let mut progress = Progress::new(options.quiet);
     sys::count_interrupts().context("cannot catch signals")?;
+    // If memory runs out, the collector goes, never the program that it looks at.
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
+        tracing::warn!(%error, "oom_score_adj");
+    }
     let target = choose(options)?;
     progress.line(format_args!(
         "{}: {} processes, main {}",
@@ -93,6 +97,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
 
 fn choose(options: &Options) -> anyhow::Result<Target> {
     let wanted = options.wanted();
+    anyhow::ensure!(Path::new("/proc/self/stat").exists(), "/proc is not mounted here");
     let table = group::read_table(&wanted);
     let instance = match group::select(&table, &wanted, &group::own_ancestors()) {
         Ok(instance) => instance,

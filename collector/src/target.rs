@@ -66,6 +66,18 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Whether its only process shares no page with another one, as far as can be told: processes
+    /// share what they had when they were forked, and the kernel can merge equal pages (KSM).
+    pub fn is_sole(&self) -> bool {
+        let [process] = self.processes.as_slice() else { return false };
+        let parent = fs::read_link(format!("/proc/{}/exe", process.parent));
+        let forked = parent.is_ok_and(|parent| parent.to_string_lossy() == process.executable);
+        let merging = fs::read_to_string("/sys/kernel/mm/ksm/run");
+        !forked && merging.map_or(true, |run| run.trim() == "0")
+    }
+}
+
 impl Process {
     fn read(pid: u32) -> Option<Self> {
         let folder = format!("/proc/{pid}");

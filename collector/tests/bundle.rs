@@ -13,10 +13,12 @@ use nix::sys::signal::Signal;
 fn a_group_is_collected_whole_and_its_pool_once() {
     let victim = Victim::start(&["group", "3"]);
     assert_eq!(victim.pool_bytes(), 3 * 4096);
+    assert_eq!(victim.shared_private_bytes(), 3 * 4096);
     let collected = Collected::of(&victim, &[]);
     assert_eq!(collected.output.status.code(), Some(0), "{:?}", collected.output);
     assert!(collected.text().contains("safe to restart now"));
     assert_eq!(victim.pool_bytes(), 3 * 4096, "reading must not allocate");
+    assert_eq!(victim.shared_private_bytes(), 3 * 4096, "reading must not break copy-on-write");
     assert_untouched(victim.pid(), 'S');
 
     let manifest = collected.manifest();

@@ -60,6 +60,21 @@ impl Victim {
         file.blocks() * 512
     }
 
+    /// Bytes of its private memory that it still shares with the processes it forked.
+    pub(crate) fn shared_private_bytes(&self) -> u64 {
+        let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", self.pid())).unwrap();
+        let start = self.said("private");
+        let within = |line: &&str| {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let hex = |text: &str| u64::from_str_radix(text, 16);
+            matches!(range.map(|(from, to)| (hex(from), hex(to))),
+                Some((Ok(from), Ok(to))) if from <= start && start < to)
+        };
+        let lines = smaps.lines().skip_while(|line| !within(line));
+        let line = lines.skip(1).find(|line| line.starts_with("Shared_Dirty:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits until it has ended by a signal.
     pub(crate) fn assert_ended(&mut self) {
         use std::os::unix::process::ExitStatusExt;
