@@ -20,10 +20,12 @@ pub struct Pool {
     pub pid: Option<u32>,
     /// The memory manager.
     pub manager: String,
-    /// What the block itself counts.
-    pub counters: Counters,
-    /// What a walk found.
-    pub walked: Walked,
+    /// Address of its block, `0x…`.
+    pub block: String,
+    /// Why it was not walked.
+    pub error: Option<String>,
+    counters: Option<Counters>,
+    walked: Option<Walked>,
     /// By owner.
     pub owners: Vec<Owner>,
     /// With `--list`: every fragment.
@@ -124,6 +126,25 @@ pub struct Finding {
     pub severity: String,
     /// For a person.
     pub summary: String,
+}
+
+impl Pool {
+    /// What the block itself counts.
+    #[track_caller]
+    pub fn counters(&self) -> Counters {
+        self.counters.unwrap_or_else(|| panic!("a pool without counters: {:?}", self.error))
+    }
+
+    /// What a walk found.
+    #[track_caller]
+    pub fn walked(&self) -> Walked {
+        self.walked.unwrap_or_else(|| panic!("a pool that was not walked: {:?}", self.error))
+    }
+
+    /// Whether it has neither counters nor a walk nor owners: nothing is said about what it holds.
+    pub fn is_untold(&self) -> bool {
+        self.counters.is_none() && self.walked.is_none() && self.owners.is_empty()
+    }
 }
 
 impl Heap {

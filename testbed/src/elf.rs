@@ -158,3 +158,17 @@ impl Core {
         bytes
     }
 }
+
+impl Core {
+    /// The addresses, multiples of 8, where these words stand in the file.
+    pub fn find(&self, words: &[u64]) -> Vec<u64> {
+        let wanted: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut found = Vec::new();
+        for segment in self.segments.values() {
+            let Content::Bytes(bytes) = self.at(segment.start, segment.file) else { continue };
+            let places = bytes.windows(wanted.len()).step_by(8).zip((segment.start..).step_by(8));
+            found.extend(places.filter(|(run, _)| *run == wanted).map(|(_, address)| address));
+        }
+        found
+    }
+}

@@ -3,8 +3,9 @@
 //!
 //! In the order of a test: [`kamailio`] starts an instance, [`load`] sends it requests, [`rpc`] and
 //! [`shmlog`] ask it for its own figures, [`tools`] runs `collect-evidence` and `forensics`,
-//! [`unpacked`] and [`elf`] open what they wrote without their help, [`gdb`] and [`proc`] give a
-//! second opinion, and [`analysis`] is what `forensics --json` promises.
+//! [`unpacked`] and [`elf`] open what they wrote without their help, [`gdb`], [`kernel`]
+//! and [`proc`] give a second opinion, [`analysis`] is what `forensics --json` promises, and [`oracle`] compares it with
+//! what the instance said.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
 //! first surprise. A test never passes because something is missing.
@@ -12,6 +13,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test harness stops at the first surprise"
 )]
 
@@ -19,7 +21,9 @@ pub mod analysis;
 pub mod elf;
 pub mod gdb;
 pub mod kamailio;
+pub mod kernel;
 pub mod load;
+pub mod oracle;
 pub mod proc;
 pub mod rpc;
 pub mod shmlog;

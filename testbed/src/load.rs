@@ -14,6 +14,8 @@ use crate::tools::run;
 pub enum Kind {
     /// OPTIONS; leaves an entry in the hash table.
     Keep,
+    /// The same with more than a kilobyte each.
+    Big,
     /// OPTIONS; takes shared memory and gives it back.
     Pass,
     /// OPTIONS; answered, then the worker waits a minute for `sleep`.
@@ -26,6 +28,7 @@ impl Kind {
     fn user(self) -> &'static str {
         match self {
             Self::Keep => "keep",
+            Self::Big => "big",
             Self::Pass => "pass",
             Self::Sleep => "sleep",
             Self::Register => "register",
@@ -35,7 +38,9 @@ impl Kind {
     fn scenario(self) -> &'static str {
         match self {
             Self::Register => include_str!("../config/register.xml"),
-            Self::Keep | Self::Pass | Self::Sleep => include_str!("../config/options.xml"),
+            Self::Keep | Self::Big | Self::Pass | Self::Sleep => {
+                include_str!("../config/options.xml")
+            }
         }
     }
 }

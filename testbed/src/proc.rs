@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use bundle::PAGE_SIZE;
 use nix::errno::Errno;
@@ -235,6 +238,35 @@ pub fn read_memory(pid: u32, address: u64, length: u64) -> Vec<u8> {
     file.read_exact_at(&mut bytes, address)
         .unwrap_or_else(|error| panic!("{address:#x} of process {pid}: {error}"));
     bytes
+}
+
+/// Notices, on a thread of its own, who is traced while something else happens.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    seen: JoinHandle<BTreeSet<u32>>,
+}
+
+impl Watch {
+    /// Starts looking at the processes, as often as the machine allows.
+    pub fn start(pids: &[u32]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (pids, end) = (pids.to_owned(), Arc::clone(&stop));
+        let seen = std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !end.load(Ordering::Relaxed) {
+                seen.extend(pids.iter().copied().filter(|pid| tracer(*pid) != 0));
+            }
+            seen
+        });
+        Self { stop, seen }
+    }
+
+    /// The processes that had a tracer at some moment.
+    pub fn stop(self) -> BTreeSet<u32> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.seen.join().expect("the watching thread ends")
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The oracles agree with each other, before anything of ours is measured against them; and an
 //! instance leaves nothing behind.
-#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use testbed::kamailio::{Instance, Manager, Options};
 use testbed::load::{self, Kind};

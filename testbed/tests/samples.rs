@@ -1,6 +1,10 @@
 //! Our own leaking program in every known layout, with and without debug information, against the
 //! figures that it kept itself while it ran.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
