@@ -240,7 +240,7 @@ fn show(
     text: fn(&Report, &mut dyn Write) -> std::io::Result<()>,
 ) -> Result<u8> {
     if json {
-        serde_json::to_writer_pretty(&mut *out, report)?;
+        serde_json::to_writer_pretty(&mut *out, report).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
         text(report, out)?;

@@ -59,7 +59,7 @@ pub fn verify(evidence: &Evidence, json: bool, out: &mut dyn Write) -> Result<u8
         problems,
     };
     if json {
-        serde_json::to_writer_pretty(&mut *out, &verdict)?;
+        serde_json::to_writer_pretty(&mut *out, &verdict).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
         text(&verdict, out)?;

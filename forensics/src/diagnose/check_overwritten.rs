@@ -48,20 +48,6 @@ impl Rule for CheckOverwritten {
 
 fn facts(fragment: &Fragment) -> Vec<Fact> {
     let at = fragment.header;
-    let tell = |damage: &Damage| match damage {
-        Damage::StartCheck { found } => {
-            fact_at(at, format!("fragment at {at}: beginning overwritten ({found:#x})"))
-        }
-        Damage::EndCheck { found: [first, second] } => {
-            fact_at(at, format!("fragment at {at}: end overwritten ({first:#x}, {second:#x})"))
-        }
-        Damage::TrailerSize { found } => fact_at(
-            at,
-            format!(
-                "fragment at {at}: size {} in its header, {found} in its trailer",
-                fragment.payload.length()
-            ),
-        ),
-    };
+    let tell = |damage: &Damage| fact_at(at, format!("fragment at {at}: {damage}"));
     fragment.damage.iter().map(tell).collect()
 }

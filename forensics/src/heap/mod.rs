@@ -4,14 +4,18 @@
 //! no allocator. It knows nothing of Kamailio: where its blocks lie is told from outside. A walk
 //! that meets damage reports it and keeps what it has; it always ends.
 
+pub mod fm;
+mod infer;
 pub mod qm;
+pub mod tlsf;
 
 use serde::Serialize;
 
 use crate::addr::{Addr, AddrRange};
-use crate::layout::LayoutSource;
+use crate::layout::{Layout, LayoutSource, NoField, dwarf};
 use crate::memory::{Absent, Memory};
 use crate::modules::ModuleFile;
+use crate::num::narrow;
 
 /// A memory manager.
 pub trait Allocator: Sync {
@@ -35,7 +39,7 @@ pub trait Allocator: Sync {
 }
 
 /// All allocators of this program.
-pub static ALL: &[&dyn Allocator] = &[&qm::QMalloc];
+pub static ALL: &[&dyn Allocator] = &[&qm::QMalloc, &fm::FMalloc, &tlsf::Tlsf];
 
 /// One heap of one process, its layout bound.
 pub trait Arena {
@@ -43,10 +47,9 @@ pub trait Arena {
     fn counters(&self) -> Counters;
     /// The pool: from the block to the end of its last fragment.
     fn range(&self) -> AddrRange;
-    /// From the start of the block to its first fragment, in bytes.
-    fn block_size(&self) -> u64;
-    /// Bytes that each fragment costs besides its payload.
-    fn overhead(&self) -> u64;
+    /// What the manager would count as `real_used` for these fragments, in bytes: each manager
+    /// counts its overhead in its own way.
+    fn real_used(&self, fragments: Tally) -> u64;
     /// Where its layout comes from.
     fn source(&self) -> LayoutSource;
     /// Fragment by fragment, by rising address.
@@ -69,6 +72,17 @@ pub struct Counters {
     /// Whether the block says that it is a private pool; `None` where it says neither.
     #[serde(skip)]
     pub private: Option<bool>,
+}
+
+/// Fragments and bytes of a walk, as far as a manager's own counters depend on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Fragments in use.
+    pub used_fragments: u64,
+    /// Their payload, in bytes.
+    pub used_bytes: u64,
+    /// Free fragments.
+    pub free_fragments: u64,
 }
 
 /// What a walk meets. Not a `Result`: collecting the steps must lose nothing.
@@ -108,6 +122,41 @@ pub struct Owner {
     pub line: u64,
 }
 
+/// Offsets of a fragment's owner within its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OwnerShape {
+    file: u64,
+    function: u64,
+    module: u64,
+    line: u64,
+}
+
+impl OwnerShape {
+    /// The fields `file`, `func`, `mname` and `line`; `None` in builds without memory debugging.
+    fn bind(fragment: &Layout) -> Result<Option<Self>, NoField> {
+        if fragment.optional("file").is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            file: fragment.offset("file")?,
+            function: fragment.offset("func")?,
+            module: fragment.offset("mname")?,
+            line: fragment.offset("line")?,
+        }))
+    }
+
+    /// Reads them from a header's bytes.
+    #[inline]
+    fn read(self, header: &[u8]) -> Owner {
+        Owner {
+            module: Addr(word(header, self.module)),
+            file: Addr(word(header, self.file)),
+            function: Addr(word(header, self.function)),
+            line: word(header, self.line),
+        }
+    }
+}
+
 /// Something wrong with one fragment; the chain goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -126,6 +175,32 @@ pub enum Damage {
         /// Size in the trailer, in bytes.
         found: u64,
     },
+    /// It says that the fragment before it is free, and that one says that it is not, or the other
+    /// way round.
+    StateOfPrevious,
+    /// Its pointer back to the free fragment before it points elsewhere.
+    LinkToPrevious {
+        /// Where it points.
+        found: Addr,
+    },
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::StartCheck { found } => write!(f, "beginning overwritten ({found:#x})"),
+            Self::EndCheck { found: [first, second] } => {
+                write!(f, "end overwritten ({first:#x}, {second:#x})")
+            }
+            Self::TrailerSize { found } => write!(f, "its trailer says {found} bytes"),
+            Self::StateOfPrevious => {
+                write!(f, "it and the fragment before it disagree on whether that one is free")
+            }
+            Self::LinkToPrevious { found } => {
+                write!(f, "its link to the free fragment before it points at {found}")
+            }
+        }
+    }
 }
 
 /// Where a chain cannot be followed.
@@ -151,7 +226,7 @@ pub enum BreakCause {
         /// The size in the header, in bytes.
         size: u64,
     },
-    /// Where the size leads to there is no trailer of this fragment.
+    /// Where the size leads to there is no trailer of this fragment, or no next fragment.
     NoTrailer {
         /// The size in the header, in bytes.
         size: u64,
@@ -165,12 +240,31 @@ impl std::fmt::Display for BreakCause {
             Self::BadSize { size } => {
                 write!(f, "its size field holds {size} ({size:#x}), which leads out of the pool")
             }
-            Self::NoTrailer { size } => write!(
-                f,
-                "its size field holds {size} ({size:#x}), and no trailer of it is found there"
-            ),
+            Self::NoTrailer { size } => {
+                write!(f, "its size field holds {size} ({size:#x}), and no fragment ends there")
+            }
         }
     }
+}
+
+/// A field of a structure whose bytes were all read.
+#[inline]
+fn word(bytes: &[u8], offset: u64) -> u64 {
+    let bytes = bytes.get(narrow(offset)..).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// A pool's layout from debug information: `bind` turns the named structures into a shape.
+fn from_debug<S>(
+    program: Option<&ModuleFile>,
+    structures: &[&str],
+    bind: impl Fn(&[Layout]) -> Result<S, NoField>,
+) -> Option<(S, LayoutSource)> {
+    let program = program?;
+    let layouts = dwarf::structures(program, structures).ok()?;
+    let shape = bind(&layouts).ok()?;
+    let build_id = program.build_id.clone().unwrap_or_else(|| "without build ID".into());
+    Some((shape, LayoutSource::Dwarf { build_id }))
 }
 
 /// A block that is not one of the allocator's.

@@ -137,8 +137,9 @@ fn by_shape(process: &Process) -> Vec<PoolRoot> {
             let private = allocator
                 .arena(block, &process.memory, None)
                 .ok()
-                .and_then(|arena| arena.counters().private);
+                .map(|arena| arena.counters().private);
             let Some(private) = private else { continue };
+            let private = private.unwrap_or_else(|| !in_shared_mapping(process, block));
             pools.push(PoolRoot {
                 kind: if private { PoolKind::Pkg } else { PoolKind::Shm },
                 block,
@@ -148,4 +149,12 @@ fn by_shape(process: &Process) -> Vec<PoolRoot> {
         }
     }
     pools
+}
+
+/// Whether a block lies in a mapping that only shared anonymous memory has. TLSF's control
+/// structure does not say whose memory it is.
+fn in_shared_mapping(process: &Process, block: Addr) -> bool {
+    let files = &process.core.notes.files;
+    let mapping = files.iter().find(|file| file.range.contains(block));
+    mapping.is_some_and(|file| file.path.starts_with("/dev/zero"))
 }

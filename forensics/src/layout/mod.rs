@@ -77,6 +77,15 @@ impl Layout {
         Self { name: name.to_owned(), size, fields }
     }
 
+    /// The layout of a structure among several.
+    ///
+    /// # Errors
+    /// [`NoField`] names the structure.
+    pub fn find<'a>(layouts: &'a [Self], name: &str) -> Result<&'a Self, NoField> {
+        let found = layouts.iter().find(|layout| layout.name == name);
+        found.ok_or_else(|| NoField { layout: name.to_owned(), field: "(any)".to_owned() })
+    }
+
     /// Offset of a field from the start of the structure, in bytes.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::heap::{Arena, Break, Fragment, Owner, Step};
+use crate::heap::{Arena, Break, Fragment, Owner, Step, Tally};
 
 /// Damaged fragments that are kept for the report; the rest is counted.
 const DAMAGED_KEPT: usize = 1000;
@@ -49,8 +49,7 @@ pub struct Summary {
     pub free_bytes: u64,
     /// Payload of the largest of them, in bytes.
     pub largest_free: u64,
-    /// The block, all headers and trailers and the used payload, in bytes: what the manager counts
-    /// as `real_used`.
+    /// The used payload with overhead, in bytes, as the manager counts it in `real_used`.
     pub real_used_bytes: u64,
     /// Whether the walk reached the pool's own end mark without a break.
     pub complete: bool,
@@ -98,11 +97,11 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
             }
         }
     }
-    let all = summary.used_fragments.saturating_add(summary.free_fragments);
-    summary.real_used_bytes = arena
-        .block_size()
-        .saturating_add(all.saturating_mul(arena.overhead()))
-        .saturating_add(summary.used_bytes);
+    summary.real_used_bytes = arena.real_used(Tally {
+        used_fragments: summary.used_fragments,
+        used_bytes: summary.used_bytes,
+        free_fragments: summary.free_fragments,
+    });
     summary.skipped_fragments = options.skip_first.min(summary.used_fragments);
     summary.owners = owners.into_values().collect();
     summary.owners.sort_by(|one, other| {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::selection::Selection;
 use crate::addr::Addr;
 use crate::case::{Case, Member, Walked, describe};
-use crate::heap::{Damage, Fragment};
+use crate::heap::Fragment;
 use crate::kamailio::{Names, OwnerName};
 use crate::memory::Memory as _;
 use crate::num::{narrow, wide};
@@ -51,18 +51,8 @@ fn one(fragment: &Fragment, member: &Member, names: &mut Names<'_>) -> FragmentR
         size: fragment.payload.length(),
         state: if fragment.used { "used" } else { "free" },
         owner: fragment.owner.map(|owner| names.owner(owner)).unwrap_or_default(),
-        damage: fragment.damage.iter().map(damage_text).collect(),
+        damage: fragment.damage.iter().map(ToString::to_string).collect(),
         preview: preview(member, fragment.payload.start, fragment.payload.length()),
-    }
-}
-
-fn damage_text(damage: &Damage) -> String {
-    match damage {
-        Damage::StartCheck { found } => format!("beginning overwritten ({found:#x})"),
-        Damage::EndCheck { found: [first, second] } => {
-            format!("end overwritten ({first:#x}, {second:#x})")
-        }
-        Damage::TrailerSize { found } => format!("its trailer says {found} bytes"),
     }
 }
 

@@ -9,19 +9,17 @@
 //! - check words are set in free fragments too;
 //! - `used` sums the payload of used fragments, `real_used` is everything but free payload.
 
-mod infer;
 mod shape;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
-use super::{Allocator, Arena, Counters, NotAnArena, Step};
+use super::{Allocator, Arena, Counters, NotAnArena, Step, Tally, from_debug, infer};
 use crate::addr::{Addr, AddrRange};
-use crate::layout::{LayoutSource, dwarf};
+use crate::layout::LayoutSource;
 use crate::memory::{Cursor, Memory};
 use crate::modules::ModuleFile;
-use crate::num::{narrow, wide};
 
 pub use shape::{KNOWN, Shape};
 
@@ -40,23 +38,45 @@ impl Allocator for QMalloc {
         memory: &'a dyn Memory,
         program: Option<&ModuleFile>,
     ) -> Result<Box<dyn Arena + 'a>, NotAnArena> {
-        let from_debug = program.and_then(|program| {
-            let layouts = dwarf::structures(program, &["qm_block", "qm_frag", "qm_frag_end"]);
-            let shape = Shape::bind(&layouts.ok()?).ok()?;
-            let build_id = program.build_id.clone().unwrap_or_else(|| "without build ID".into());
-            Some((shape, LayoutSource::Dwarf { build_id }))
-        });
+        let from_debug = from_debug(program, &["qm_block", "qm_frag", "qm_frag_end"], Shape::bind);
         let (shape, source) = match from_debug {
             Some(known) => known,
-            None => infer::shape(block, memory)?,
+            None => infer_shape(block, memory)?,
         };
         let header = Block::read(block, &shape, memory)?;
         Ok(Box::new(Pool { memory, header, shape, source }))
     }
 
     fn scan(&self, memory: &dyn Memory, places: &[AddrRange]) -> Vec<Addr> {
-        infer::scan(memory, places)
+        infer::scan(memory, places, FIRST_FRAG, |block, distance| {
+            shapes().iter().any(|(_, shape)| {
+                distance == shape.block_length()
+                    && Block::read(block, shape, memory).is_ok_and(|header| {
+                        header.end.0 == block.0.saturating_add(header.counters.size)
+                    })
+            })
+        })
     }
+}
+
+/// Offset of `first_frag` in every known block.
+const FIRST_FRAG: u64 = 48;
+
+fn shapes() -> Vec<(&'static str, Shape)> {
+    KNOWN.iter().filter_map(|known| Some((known.name, known.shape()?))).collect()
+}
+
+fn infer_shape(block: Addr, memory: &dyn Memory) -> Result<(Shape, LayoutSource), NotAnArena> {
+    let nothing_chains = NotAnArena::Contradiction {
+        block,
+        allocator: QMalloc.name(),
+        what: "its fragments chain under no known layout".to_owned(),
+    };
+    let walk = |shape: Shape| {
+        let header = Block::read(block, &shape, memory)?;
+        Ok(walk::Walk::new(Cursor::new(memory), shape, header.first, header.end))
+    };
+    infer::choose(&shapes(), walk, nothing_chains)
 }
 
 /// `struct qm_block` without its free lists.
@@ -122,12 +142,12 @@ impl Arena for Pool<'_> {
         AddrRange { start: self.header.at, end: self.header.end }
     }
 
-    fn block_size(&self) -> u64 {
-        self.header.first.0.saturating_sub(self.header.at.0)
-    }
-
-    fn overhead(&self) -> u64 {
-        self.shape.header.saturating_add(self.shape.trailer)
+    /// The block, every header and trailer, and the used payload: everything but free payload.
+    fn real_used(&self, fragments: Tally) -> u64 {
+        let all = fragments.used_fragments.saturating_add(fragments.free_fragments);
+        let overhead = self.shape.header.saturating_add(self.shape.trailer);
+        let block = self.header.first.0.saturating_sub(self.header.at.0);
+        block.saturating_add(all.saturating_mul(overhead)).saturating_add(fragments.used_bytes)
     }
 
     fn source(&self) -> LayoutSource {
@@ -138,10 +158,4 @@ impl Arena for Pool<'_> {
         let cursor = Cursor::new(self.memory);
         Box::new(walk::Walk::new(cursor, self.shape, self.header.first, self.header.end))
     }
-}
-
-/// Length of a header or trailer as an index.
-fn length(bytes: u64) -> usize {
-    debug_assert!(wide(narrow(bytes)) == bytes);
-    narrow(bytes)
 }

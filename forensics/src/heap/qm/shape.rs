@@ -1,5 +1,6 @@
 //! The layouts of `q_malloc`'s structures, bound to plain offsets once for each walk.
 
+use crate::heap::OwnerShape;
 use crate::layout::{Layout, NoField};
 
 /// Offsets within `struct qm_block`.
@@ -15,15 +16,6 @@ pub(super) struct BlockShape {
     pub(super) last_frag_end: u64,
     /// Its size in bytes.
     pub(super) length: u64,
-}
-
-/// Offsets of a fragment's owner within its header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OwnerShape {
-    pub(super) file: u64,
-    pub(super) function: u64,
-    pub(super) module: u64,
-    pub(super) line: u64,
 }
 
 /// Offsets of the check words.
@@ -58,22 +50,9 @@ impl Shape {
     /// # Errors
     /// [`NoField`] names a missing structure or a field that every build has.
     pub fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
-        let find = |name: &str| {
-            layouts
-                .iter()
-                .find(|layout| layout.name == name)
-                .ok_or_else(|| NoField { layout: name.to_owned(), field: "(any)".to_owned() })
-        };
+        let find = |name: &str| Layout::find(layouts, name);
         let (block, frag, end) = (find("qm_block")?, find("qm_frag")?, find("qm_frag_end")?);
-        let owner = match (frag.optional("file"), frag.optional("func")) {
-            (Some(file), Some(function)) => Some(OwnerShape {
-                file,
-                function,
-                module: frag.offset("mname")?,
-                line: frag.offset("line")?,
-            }),
-            _ => None,
-        };
+        let owner = OwnerShape::bind(frag)?;
         let checks = match (frag.optional("check"), end.optional("check1")) {
             (Some(start), Some(first)) => {
                 Some(CheckShape { start, end: [first, end.offset("check2")?] })

@@ -1,10 +1,10 @@
 //! The chain of fragments, from the first to the end mark.
 
-use super::length;
 use super::shape::Shape;
 use crate::addr::{Addr, AddrRange};
-use crate::heap::{Break, BreakCause, Damage, Fragment, Owner, Step};
+use crate::heap::{Break, BreakCause, Damage, Fragment, Step, word};
 use crate::memory::Cursor;
+use crate::num::narrow;
 
 /// In the header of every fragment, used or free.
 const START_CHECK: u64 = 0xf0f0_f0f0;
@@ -29,15 +29,10 @@ impl<'a> Walk<'a> {
     fn fragment(&mut self) -> Result<Fragment, BreakCause> {
         let shape = self.shape;
         let header = self.at;
-        let bytes = self.cursor.bytes(header, length(shape.header)).map_err(BreakCause::Absent)?;
+        let bytes = self.cursor.bytes(header, narrow(shape.header)).map_err(BreakCause::Absent)?;
         let size = word(bytes, shape.size);
         let link = word(bytes, shape.link);
-        let owner = shape.owner.map(|fields| Owner {
-            module: Addr(word(bytes, fields.module)),
-            file: Addr(word(bytes, fields.file)),
-            function: Addr(word(bytes, fields.function)),
-            line: word(bytes, fields.line),
-        });
+        let owner = shape.owner.map(|fields| fields.read(bytes));
         let start_check = shape.checks.map(|checks| word(bytes, checks.start));
 
         let payload = AddrRange::new(Addr(header.0.saturating_add(shape.header)), size);
@@ -46,7 +41,7 @@ impl<'a> Walk<'a> {
             return Err(BreakCause::BadSize { size });
         }
         let bytes =
-            self.cursor.bytes(payload.end, length(shape.trailer)).map_err(BreakCause::Absent)?;
+            self.cursor.bytes(payload.end, narrow(shape.trailer)).map_err(BreakCause::Absent)?;
         let trailer_size = word(bytes, shape.trailer_size);
         let end_checks = shape.checks.map(|checks| checks.end.map(|offset| word(bytes, offset)));
         let end_is_whole = end_checks.is_none_or(|found| found == END_CHECKS);
@@ -88,11 +83,4 @@ impl Iterator for Walk<'_> {
             }
         }
     }
-}
-
-/// A field of a structure whose bytes were all read.
-#[inline]
-fn word(bytes: &[u8], offset: u64) -> u64 {
-    let bytes = bytes.get(length(offset)..).and_then(|bytes| bytes.first_chunk());
-    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

@@ -1,0 +1,168 @@
+//! The layouts of `f_malloc`'s structures, bound to plain offsets once for each walk.
+
+use crate::heap::OwnerShape;
+use crate::layout::{Layout, NoField};
+
+/// Offsets within `struct fm_block`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockShape {
+    pub(super) kind: u64,
+    pub(super) size: u64,
+    pub(super) used: u64,
+    pub(super) real_used: u64,
+    pub(super) max_real_used: u64,
+    pub(super) ffrags: u64,
+    pub(super) first_frag: u64,
+    pub(super) last_frag: u64,
+    /// Its size in bytes.
+    pub(super) length: u64,
+}
+
+/// Every offset that a walk needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Length of a fragment's header (`struct fm_frag`), in bytes.
+    pub(super) header: u64,
+    pub(super) size: u64,
+    /// An `int` until 5.7, a `long` since; its low half tells in both.
+    pub(super) is_free: u64,
+    pub(super) owner: Option<OwnerShape>,
+    /// An `int` until 5.7, a `long` since; its low half tells in both.
+    pub(super) check: u64,
+    pub(super) block: BlockShape,
+}
+
+impl Shape {
+    /// Binds the structures `fm_block` and `fm_frag` by field name.
+    ///
+    /// # Errors
+    /// [`NoField`] names a missing structure or a field that every build has.
+    pub(super) fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
+        let block = Layout::find(layouts, "fm_block")?;
+        let frag = Layout::find(layouts, "fm_frag")?;
+        Ok(Self {
+            header: frag.size,
+            size: frag.offset("size")?,
+            is_free: frag.offset("is_free")?,
+            owner: OwnerShape::bind(frag)?,
+            check: frag.offset("check")?,
+            block: BlockShape {
+                kind: block.offset("type")?,
+                size: block.offset("size")?,
+                used: block.offset("used")?,
+                real_used: block.offset("real_used")?,
+                max_real_used: block.offset("max_real_used")?,
+                ffrags: block.offset("ffrags")?,
+                first_frag: block.offset("first_frag")?,
+                last_frag: block.offset("last_frag")?,
+                length: block.size,
+            },
+        })
+    }
+}
+
+type Fields = &'static [(&'static str, u64)];
+
+/// A layout that some release has.
+pub(super) struct Known {
+    /// For a person: header length and where it was seen.
+    pub(super) name: &'static str,
+    frag: (u64, Fields),
+    block: (u64, Fields),
+}
+
+impl Known {
+    /// The layout's offsets; the tables below name every field that is bound.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        let layouts = [
+            Layout::new("fm_block", self.block.0, self.block.1),
+            Layout::new("fm_frag", self.frag.0, self.frag.1),
+        ];
+        Shape::bind(&layouts).ok()
+    }
+}
+
+const OLD_BLOCK: (u64, Fields) = (
+    33_912,
+    &[
+        ("type", 0),
+        ("size", 8),
+        ("used", 16),
+        ("real_used", 24),
+        ("max_real_used", 32),
+        ("ffrags", 40),
+        ("first_frag", 48),
+        ("last_frag", 56),
+    ],
+);
+const BLOCK: (u64, Fields) = (
+    33_904,
+    &[
+        ("type", 0),
+        ("size", 8),
+        ("used", 16),
+        ("real_used", 24),
+        ("max_real_used", 32),
+        ("ffrags", 40),
+        ("first_frag", 56),
+        ("last_frag", 64),
+    ],
+);
+
+/// Every layout seen so far, most frequent first.
+pub(super) static KNOWN: &[Known] = &[
+    Known {
+        name: "80-byte headers (5.8 and later)",
+        frag: (
+            80,
+            &[
+                ("size", 0),
+                ("is_free", 8),
+                ("file", 32),
+                ("func", 40),
+                ("mname", 48),
+                ("line", 56),
+                ("check", 72),
+            ],
+        ),
+        block: BLOCK,
+    },
+    Known {
+        name: "72-byte headers (5.2 to 5.7)",
+        frag: (
+            72,
+            &[
+                ("size", 0),
+                ("is_free", 24),
+                ("file", 32),
+                ("func", 40),
+                ("mname", 48),
+                ("line", 56),
+                ("check", 64),
+            ],
+        ),
+        block: OLD_BLOCK,
+    },
+    Known {
+        name: "48-byte headers (without memory debugging)",
+        frag: (48, &[("size", 0), ("is_free", 8), ("check", 40)]),
+        block: BLOCK,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_layout_binds() {
+        let seen: Vec<_> = KNOWN
+            .iter()
+            .map(|known| {
+                let shape = known.shape().unwrap();
+                (shape.header, shape.block.length, shape.owner.is_some())
+            })
+            .collect();
+        assert_eq!(seen, [(80, 33_904, true), (72, 33_912, true), (48, 33_904, false)]);
+    }
+}

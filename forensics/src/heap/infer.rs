@@ -1,0 +1,100 @@
+//! Which of the known layouts a pool has, and where pools are, told by the bytes alone.
+//!
+//! A layout holds if the fragments chain under it all the way to the pool's own end mark. No
+//! version number is asked.
+
+use super::{NotAnArena, Step};
+use crate::addr::{Addr, AddrRange};
+use crate::layout::LayoutSource;
+use crate::memory::Memory;
+use crate::num::{narrow, wide};
+
+/// Fragments that must chain before a layout is preferred without walking to the end. Wrong
+/// layouts fail at the first or second fragment.
+const ENOUGH: u64 = 4096;
+
+/// Chooses the shape under which most fragments chain. `walk` gives the steps under a shape, or
+/// why its block contradicts itself.
+///
+/// # Errors
+/// The contradiction that the first shape met, or `nothing_chains` if none was met.
+pub(super) fn choose<S: Copy, W: Iterator<Item = Step>>(
+    known: &[(&'static str, S)],
+    walk: impl Fn(S) -> Result<W, NotAnArena>,
+    nothing_chains: NotAnArena,
+) -> Result<(S, LayoutSource), NotAnArena> {
+    let tried = u32::try_from(known.len()).unwrap_or(u32::MAX);
+    let mut best: Option<(S, LayoutSource, u64)> = None;
+    let mut first_error = None;
+    for &(name, shape) in known {
+        let steps = match walk(shape) {
+            Ok(steps) => steps,
+            Err(error) => {
+                first_error.get_or_insert(error);
+                continue;
+            }
+        };
+        let (agreeing, to_the_end) = chain(steps);
+        if agreeing > best.as_ref().map_or(0, |(_, _, most)| *most) {
+            let layout = name.to_owned();
+            let source = LayoutSource::Inferred { layout, agreeing, tried, to_the_end };
+            best = Some((shape, source, agreeing));
+        }
+    }
+    match best {
+        Some((shape, source, _)) => Ok((shape, source)),
+        None => Err(first_error.unwrap_or(nothing_chains)),
+    }
+}
+
+/// How many fragments chain without damage from the first on (up to [`ENOUGH`]), and whether they
+/// reach the end mark.
+fn chain(steps: impl Iterator<Item = Step>) -> (u64, bool) {
+    let mut agreeing = 0;
+    for step in steps {
+        match step {
+            Step::Fragment(fragment) if fragment.damage.is_empty() => {}
+            // One damaged fragment does not disprove a layout that many others agree with.
+            Step::Fragment(_) if agreeing > 0 => continue,
+            _ => return (agreeing, false),
+        }
+        agreeing = u64::saturating_add(agreeing, 1);
+        if agreeing >= ENOUGH {
+            return (agreeing, false);
+        }
+    }
+    (agreeing, true)
+}
+
+/// Looks for blocks in runs of bytes: `is_block` is asked for each place whose word at one of
+/// `offsets` points at most 1 MiB behind it, as a block's pointer to its first fragment does.
+pub(super) fn scan(
+    memory: &dyn Memory,
+    places: &[AddrRange],
+    offset: u64,
+    is_block: impl Fn(Addr, u64) -> bool,
+) -> Vec<Addr> {
+    let mut found = Vec::new();
+    for place in places {
+        let mut at = place.start;
+        while at < place.end {
+            let Ok(bytes) = memory.peek(at, narrow(place.end.0.saturating_sub(at.0))) else {
+                at = Addr((at.0 | 0xfff).saturating_add(1));
+                continue;
+            };
+            for (number, word) in bytes.chunks_exact(8).enumerate() {
+                let Some(value) = word.first_chunk().map(|word| u64::from_le_bytes(*word)) else {
+                    continue;
+                };
+                let here = at.0.saturating_add(wide(number).saturating_mul(8));
+                let Some(block) = here.checked_sub(offset) else { continue };
+                let distance = value.wrapping_sub(block);
+                if distance < 1 << 20 && is_block(Addr(block), distance) {
+                    found.push(Addr(block));
+                }
+            }
+            at = Addr(at.0.saturating_add(wide(bytes.len())));
+        }
+    }
+    found
+}

@@ -1,0 +1,130 @@
+//! The layouts of TLSF's structures, bound to plain offsets once for each walk.
+
+use crate::heap::OwnerShape;
+use crate::layout::{Layout, NoField};
+
+/// Offsets within `control_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ControlShape {
+    pub(super) total_size: u64,
+    pub(super) allocated: u64,
+    pub(super) real_used: u64,
+    pub(super) max_used: u64,
+    pub(super) fragments: u64,
+    /// Its size in bytes.
+    pub(super) length: u64,
+}
+
+/// Every offset that a walk needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Size of `block_header_t` in bytes; its free-list links lie in the payload.
+    pub(super) header_length: u64,
+    pub(super) size: u64,
+    /// `next_free`, where the payload begins.
+    pub(super) next_free: u64,
+    pub(super) owner: Option<OwnerShape>,
+    pub(super) control: ControlShape,
+}
+
+impl Shape {
+    /// Binds the structures `control_t` and `block_header_t` by field name. The owner's fields lie
+    /// in a structure of their own, `alloc_info`: file, function, module, line, a word each.
+    ///
+    /// # Errors
+    /// [`NoField`] names a missing structure or a field that every build has.
+    pub(super) fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
+        let control = Layout::find(layouts, "control_t")?;
+        let block = Layout::find(layouts, "block_header_t")?;
+        let owner = block.optional("alloc_info").map(|info| OwnerShape {
+            file: info,
+            function: info.saturating_add(8),
+            module: info.saturating_add(16),
+            line: info.saturating_add(24),
+        });
+        Ok(Self {
+            header_length: block.size,
+            size: block.offset("size")?,
+            next_free: block.offset("next_free")?,
+            owner,
+            control: ControlShape {
+                total_size: control.offset("total_size")?,
+                allocated: control.offset("allocated")?,
+                real_used: control.offset("real_used")?,
+                max_used: control.offset("max_used")?,
+                fragments: control.offset("fragments")?,
+                length: control.size,
+            },
+        })
+    }
+}
+
+type Fields = &'static [(&'static str, u64)];
+
+/// A layout that some release has.
+pub(super) struct Known {
+    /// For a person: header length and where it was seen.
+    pub(super) name: &'static str,
+    block: (u64, Fields),
+    control: (u64, Fields),
+}
+
+impl Known {
+    /// The layout's offsets; the tables below name every field that is bound.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        let layouts = [
+            Layout::new("control_t", self.control.0, self.control.1),
+            Layout::new("block_header_t", self.block.0, self.block.1),
+        ];
+        Shape::bind(&layouts).ok()
+    }
+}
+
+/// Every layout seen so far, most frequent first.
+pub(super) static KNOWN: &[Known] = &[
+    Known {
+        name: "64-byte headers (5.2 and later)",
+        block: (64, &[("alloc_info", 8), ("size", 40), ("next_free", 48)]),
+        control: (
+            8440,
+            &[
+                ("total_size", 64),
+                ("allocated", 72),
+                ("real_used", 80),
+                ("max_used", 88),
+                ("fragments", 96),
+            ],
+        ),
+    },
+    Known {
+        name: "32-byte headers (without memory debugging)",
+        block: (32, &[("size", 8), ("next_free", 16)]),
+        control: (
+            8408,
+            &[
+                ("total_size", 32),
+                ("allocated", 40),
+                ("real_used", 48),
+                ("max_used", 56),
+                ("fragments", 64),
+            ],
+        ),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_layout_binds() {
+        let seen: Vec<_> = KNOWN
+            .iter()
+            .map(|known| {
+                let shape = known.shape().unwrap();
+                (shape.header_length, shape.next_free, shape.control.length, shape.owner.is_some())
+            })
+            .collect();
+        assert_eq!(seen, [(64, 48, 8440, true), (32, 16, 8408, false)]);
+    }
+}
