@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to a developer")]
 
 mod packages;
+mod samples;
 mod step;
 mod test;
 
@@ -11,9 +12,10 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
-  test   everything that must hold before a commit: installs what the tests need, checks
-         formatting and lints, runs all tests
-  bench  runs the benchmarks (benches/run.sh); further words are passed on
+  test     everything that must hold before a commit: installs what the tests need, checks
+           formatting and lints, runs all tests
+  samples  records the bundles below samples/recorded again
+  bench    runs the benchmarks (benches/run.sh); further words are passed on
 ";
 
 /// What became of a chore; the text says why.
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = words.collect();
     let outcome = match chore.as_deref() {
         Some("test") if rest.is_empty() => test::run(),
+        Some("samples") if rest.is_empty() => samples::run(),
         Some("bench") => bench(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
