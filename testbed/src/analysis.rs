@@ -20,8 +20,6 @@ pub struct Pool {
     pub pid: Option<u32>,
     /// The memory manager.
     pub manager: String,
-    /// Address of its block, `0x…`.
-    pub block: String,
     /// Why it was not walked.
     pub error: Option<String>,
     counters: Option<Counters>,
@@ -139,11 +137,6 @@ impl Pool {
     #[track_caller]
     pub fn walked(&self) -> Walked {
         self.walked.unwrap_or_else(|| panic!("a pool that was not walked: {:?}", self.error))
-    }
-
-    /// Whether it has neither counters nor a walk nor owners: nothing is said about what it holds.
-    pub fn is_untold(&self) -> bool {
-        self.counters.is_none() && self.walked.is_none() && self.owners.is_empty()
     }
 }
 

@@ -117,6 +117,20 @@ impl Oracle {
         }
     }
 
+    /// Every private pool against itself: the walk equals the pool's own counters. For the managers
+    /// whose `pkg.stats` lags behind, f_malloc's by a fragment, TLSF's since the process began.
+    #[track_caller]
+    pub fn assert_private_walks(&self, heap: &Heap) {
+        assert_eq!(heap.private().count(), self.reading.private.len(), "private pools");
+        for pool in heap.private() {
+            let (counters, walked) = (pool.counters(), pool.walked());
+            assert!(walked.complete, "process {:?}: the walk met the pool's end", pool.pid);
+            let walk = [walked.used_bytes, walked.real_used_bytes, walked.free_fragments];
+            let counted = [counters.used, counters.real_used, counters.free_fragments];
+            assert_eq!(walk, counted, "process {:?}: walk and the pool's own counters", pool.pid);
+        }
+    }
+
     /// The walk of one private pool against its entry.
     #[track_caller]
     pub fn assert_private_walk(&self, pool: &Pool, said: &PrivateMemory) {
