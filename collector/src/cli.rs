@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 
-use crate::evidence::WhichModules;
+use crate::evidence::{self, WhichModules};
 use crate::group::{self, Wanted};
 use crate::run::{self, Ending};
 
@@ -63,6 +64,10 @@ pub struct Options {
     /// Which of the mapped ELF files to copy
     #[arg(long, value_enum, default_value_t = WhichModules::All, value_name = "WHICH")]
     pub modules: WhichModules,
+    /// Leave this evidence out; a list with commas
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(evidence::ALL.iter().map(|source| source.name())))]
+    pub without: Vec<String>,
     /// Go on where the disk looks too full
     #[arg(long)]
     pub force: bool,

@@ -196,6 +196,9 @@ fn header(options: &Options, target: &Target) -> Header {
         WhichModules::Own => scope.push("no system libraries (--modules own)".to_owned()),
         WhichModules::None => scope.push("no modules (--modules none)".to_owned()),
     }
+    if !options.without.is_empty() {
+        scope.push(format!("without {} (--without)", options.without.join(", ")));
+    }
     let now = jiff::Zoned::now();
     let machine = nix::sys::utsname::uname();
     let machine = machine.map(|names| names.machine().to_string_lossy().into_owned());
@@ -239,7 +242,7 @@ fn collect(
     };
     let early = Arc::new(context(&target, std::collections::BTreeMap::new()));
     let sampled = Instant::now();
-    run_sources(Phase::BeforeFreeze, &early, bundle, progress)?;
+    run_sources(options, Phase::BeforeFreeze, &early, bundle, progress)?;
     bundle.checkpoint()?;
 
     let mut snapshot = Snapshot::default();
@@ -257,11 +260,12 @@ fn collect(
         std::thread::sleep((gap - sampled.elapsed().min(gap)).min(Duration::from_millis(50)));
     }
     let late = Arc::new(context(&target, std::mem::take(&mut snapshot.surveys)));
-    run_sources(Phase::AfterThaw, &late, bundle, progress)?;
+    run_sources(options, Phase::AfterThaw, &late, bundle, progress)?;
     Ok((snapshot, target))
 }
 
 fn run_sources(
+    options: &Options,
     phase: Phase,
     context: &Arc<evidence::Context>,
     bundle: &mut Bundle,
@@ -270,6 +274,16 @@ fn run_sources(
     for source in evidence::ALL.iter().filter(|source| source.phase() == phase) {
         if sys::interrupted() {
             break;
+        }
+        if options.without.iter().any(|name| name == source.name()) {
+            bundle.record(SourceRecord {
+                name: source.name().to_owned(),
+                phase,
+                started: jiff::Zoned::now().to_string(),
+                micros: 0,
+                outcome: Outcome::Skipped { why: "not wanted (--without)".into() },
+            });
+            continue;
         }
         let before = bundle.content_length();
         evidence::run(*source, context, bundle)?;

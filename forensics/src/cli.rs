@@ -134,8 +134,12 @@ struct ExtractArgs {
 impl InputArgs {
     fn open(&self) -> Result<(Evidence, LibraryOptions)> {
         let evidence = Evidence::open(&self.inputs, OpenOptions { memory: self.memory })?;
-        let library =
-            LibraryOptions { modules: self.modules.clone(), sysroot: self.sysroot.clone() };
+        let library = LibraryOptions {
+            modules: self.modules.clone(),
+            sysroot: self.sysroot.clone(),
+            // What a bundle says must not depend on the host that it is read on.
+            this_host: !evidence.is_bundle,
+        };
         Ok((evidence, library))
     }
 

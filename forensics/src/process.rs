@@ -70,6 +70,10 @@ impl Process {
         let mut gaps = core.gaps.clone();
         gaps.extend(modules.iter().filter_map(|module| {
             let why = module.file.as_ref().err()?;
+            // Where the collector says itself that it left the file out, that is enough.
+            if evidence.gaps.iter().any(|gap| gap.what.contains(&module.path)) {
+                return None;
+            }
             Some(Gap::new(format!("file of module {}", module.path), why))
         }));
         Ok(Self {

@@ -2,7 +2,7 @@
 //! format or of the sample programs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Outcome, packages, root, step};
@@ -23,22 +23,35 @@ pub(crate) fn run() -> Outcome {
     let mut make = Command::new("make");
     make.arg("-C").arg(root().join("samples/qm")).arg(format!("OUT={}", built.display()));
     step::run("sample programs", &mut make)?;
-    step::cargo("collector", &["build", "--release", "--locked", "--package", "collector"])?;
+    step::cargo(
+        "programs",
+        &["build", "--release", "--locked", "-p", "collector", "-p", "forensics"],
+    )?;
     let recorded = root().join("samples/recorded");
     fs::create_dir_all(&recorded).map_err(|error| format!("{}: {error}", recorded.display()))?;
-    for (name, program) in RECORDED {
+    for (name, edition) in RECORDED {
         let output = recorded.join(format!("{name}.tar.zst"));
         let mut record = Command::new("unshare");
         record.args(["--uts", "--net", "--ipc", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
         record.args(["sh", "-c", RECORD, "record.sh"]);
-        record.arg(built.join(program)).arg(collector()).arg(&output);
+        record.arg(built.join(edition)).arg(program("collect-evidence")).arg(&output);
         step::run(&format!("recording {name}"), &mut record)?;
+        let said = report(&recorded, name)?;
+        let text = recorded.join(format!("{name}.txt"));
+        fs::write(&text, said).map_err(|error| format!("{}: {error}", text.display()))?;
     }
     fs::remove_dir_all(built).map_err(|error| format!("{}: {error}", built.display()))
 }
 
-/// Where cargo puts the optimised collector.
-fn collector() -> std::path::PathBuf {
+/// What `forensics` says of a recorded bundle, in the words that a user sees.
+fn report(recorded: &Path, name: &str) -> Result<Vec<u8>, String> {
+    let mut forensics = Command::new(program("forensics"));
+    let said = forensics.arg(format!("{name}.tar.zst")).current_dir(recorded).output();
+    said.map(|said| said.stdout).map_err(|error| format!("forensics: {error}"))
+}
+
+/// Where cargo puts an optimised program.
+fn program(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| root().join("target"), Into::into).join("release/collect-evidence")
+    target.map_or_else(|| root().join("target"), Into::into).join("release").join(name)
 }

@@ -1,5 +1,5 @@
 //! The ELF files at hand, found by build ID: those of the bundle, those given with `--module`, and
-//! on demand those below `--sysroot` or on this host, the latter only if their build ID fits.
+//! on demand those below `--sysroot` or, for cores without a bundle, on this host.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub struct LibraryOptions {
     pub modules: Vec<PathBuf>,
     /// A folder that holds the host's files under their own paths.
     pub sysroot: Option<PathBuf>,
+    /// Whether the files of this host may serve, for cores of its own programs.
+    pub this_host: bool,
 }
 
 /// What is known of a path outside the bundle.
@@ -30,13 +32,15 @@ pub struct Library {
     bundled: HashMap<String, Vec<Arc<ModuleFile>>>,
     by_build_id: HashMap<String, Arc<ModuleFile>>,
     sysroot: Option<PathBuf>,
+    this_host: bool,
     tried: Mutex<HashMap<PathBuf, Tried>>,
 }
 
 impl Library {
     /// Reads the bundle's files and those the user gave; what is not readable is a gap.
     pub fn new(inputs: &[ModuleInput], options: &LibraryOptions, gaps: &mut Vec<Gap>) -> Self {
-        let mut library = Self { sysroot: options.sysroot.clone(), ..Self::default() };
+        let (sysroot, this_host) = (options.sysroot.clone(), options.this_host);
+        let mut library = Self { sysroot, this_host, ..Self::default() };
         for input in inputs {
             let origin = format!("{} in the bundle", input.name);
             match ModuleFile::read(&input.blob, origin) {
@@ -81,7 +85,8 @@ impl Library {
         }
         let mut other = self.given(clean).find_map(|file| file.build_id.clone());
         let rooted = self.sysroot.as_deref().map(|root| below(root, clean));
-        for candidate in rooted.into_iter().chain([PathBuf::from(clean)]) {
+        let own = self.this_host.then(|| PathBuf::from(clean));
+        for candidate in rooted.into_iter().chain(own) {
             match self.open_once(&candidate) {
                 Ok(file) if file.build_id.as_deref() == Some(build_id) => return Ok(file),
                 Ok(file) => other = other.or_else(|| file.build_id.clone()),

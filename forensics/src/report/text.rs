@@ -106,7 +106,8 @@ fn processes(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         column.set_constraint(comfy_table::ColumnConstraint::Hidden);
     }
     writeln!(out, "Processes ({})", report.processes.len())?;
-    writeln!(out, "{table}\n")
+    lines("", &table, out)?;
+    writeln!(out)
 }
 
 fn process_row(process: &ProcessReport) -> Vec<String> {
@@ -186,7 +187,8 @@ fn private_overview(pools: &[&PoolReport], out: &mut dyn Write) -> io::Result<()
         ]);
     }
     writeln!(out, "PKG pools ({}), sizes in bytes", pools.len())?;
-    writeln!(out, "{table}\n")
+    lines("", &table, out)?;
+    writeln!(out)
 }
 
 fn pool_text(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
@@ -260,7 +262,7 @@ fn walk_text(counters: &Counters, walked: &WalkedReport, out: &mut dyn Write) ->
         };
         table.add_row(vec![name.to_owned(), count(said), count(found), mark.to_owned()]);
     }
-    indented(&table.to_string(), out)
+    lines("  ", &table, out)
 }
 
 /// What the process allocated itself; what it inherited at fork is one line, since the main
@@ -274,7 +276,7 @@ fn owners(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
         for owner in own {
             table.add_row(owner_row(owner));
         }
-        indented(&table.to_string(), out)?;
+        lines("  ", &table, out)?;
     } else if pool.inherited_fragments == 0 {
         writeln!(out, "  no owner to show")?;
     }
@@ -331,7 +333,7 @@ fn fragments(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
             content,
         ]);
     }
-    indented(&table.to_string(), out)
+    lines("  ", &table, out)
 }
 
 fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
@@ -358,6 +360,7 @@ fn table(header: &[&str], left_from: usize) -> Table {
     table
 }
 
-fn indented(text: &str, out: &mut dyn Write) -> io::Result<()> {
-    text.lines().try_for_each(|line| writeln!(out, "  {}", line.trim_end()))
+/// A table without the blanks at the ends of its lines.
+fn lines(indent: &str, table: &Table, out: &mut dyn Write) -> io::Result<()> {
+    table.lines().try_for_each(|line| writeln!(out, "{indent}{}", line.trim_end()))
 }
