@@ -129,6 +129,8 @@ struct OwnerShape {
     function: u64,
     module: u64,
     line: u64,
+    /// The line is an `int`, and what lies behind it is stale.
+    short_line: bool,
 }
 
 impl OwnerShape {
@@ -142,17 +144,19 @@ impl OwnerShape {
             function: fragment.offset("func")?,
             module: fragment.offset("mname")?,
             line: fragment.offset("line")?,
+            short_line: false,
         }))
     }
 
     /// Reads them from a header's bytes.
     #[inline]
     fn read(self, header: &[u8]) -> Owner {
+        let line = word(header, self.line);
         Owner {
             module: Addr(word(header, self.module)),
             file: Addr(word(header, self.file)),
             function: Addr(word(header, self.function)),
-            line: word(header, self.line),
+            line: if self.short_line { line & 0xffff_ffff } else { line },
         }
     }
 }

@@ -29,7 +29,8 @@ pub(super) struct Shape {
 
 impl Shape {
     /// Binds the structures `control_t` and `block_header_t` by field name. The owner's fields lie
-    /// in a structure of their own, `alloc_info`: file, function, module, line, a word each.
+    /// in a structure of their own, `alloc_info`: file, function and module, a word each, and the
+    /// line, an `unsigned int` with stale padding behind it.
     ///
     /// # Errors
     /// [`NoField`] names a missing structure or a field that every build has.
@@ -41,6 +42,7 @@ impl Shape {
             function: info.saturating_add(8),
             module: info.saturating_add(16),
             line: info.saturating_add(24),
+            short_line: true,
         });
         Ok(Self {
             header_length: block.size,
