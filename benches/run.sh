@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Who sums a q_malloc pool of 2,722,639 fragments by owner, and at what cost? Our analyzer, our gdb script and
 # plain C read the same core; every answer is compared with what the maker of the core wrote down.
+# Then: how long does one process stand still for collect-evidence, and for gdb's gcore?
 #
 #   benches/run.sh [RUNS]        default 7; cargo xtask bench RUNS
 #
 # FORENSICS=FILE  the analyzer to measure (default: builds target/release/forensics)
+# COLLECT_EVIDENCE=FILE  the collector to measure (default: builds target/release/collect-evidence)
 # BENCH_DIR=DIR   keeps the core there (default target/bench): 2.1 GB of disk, as much memory while it is made
 # FRAGMENTS=N     another size of pool
 # Needs gcc, make, gdb, python3; kernel.core_pattern must be a plain file name. Wall times on shared machines
@@ -21,6 +23,11 @@ mkdir -p "$directory"
 
 make -s -C "$root/samples/qm" OUT="$directory/bin" "$directory/bin/bigpool"
 gcc -std=c11 -O2 -Wall -Wextra "$root/benches/walk_qm.c" -o "$directory/bin/walk_qm"
+gcc -std=gnu11 -O2 -Wall -Wextra -pthread "$root/benches/pause_target.c" -o "$directory/bin/pause_target"
+if [ -z "${COLLECT_EVIDENCE:-}" ]; then
+	(cd "$root" && cargo build --release --locked --quiet -p collector)
+	COLLECT_EVIDENCE=$root/target/release/collect-evidence
+fi
 if [ -z "${FORENSICS:-}" ]; then
 	(cd "$root" && cargo build --release --locked --quiet -p forensics)
 	FORENSICS=$root/target/release/forensics
@@ -32,5 +39,7 @@ if [ ! -s "$core" ] || [ ! -s "$truth" ] || [ "$directory/bin/bigpool" -nt "$cor
 	"$directory/bin/bigpool" -n "$fragments" --truth "$truth" --out "$core"
 fi
 
-exec python3 "$root/benches/measure.py" "$runs" "$truth" "$core" "$directory/bin/bigpool" \
+python3 "$root/benches/measure.py" "$runs" "$truth" "$core" "$directory/bin/bigpool" \
 	"$directory/bin/walk_qm" "$FORENSICS" "$root/gdb-scripts/kamailio.py"
+
+BENCH_DIR=$directory python3 "$root/benches/pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 8
