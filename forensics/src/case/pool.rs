@@ -3,10 +3,11 @@
 use super::{CaseOptions, Member};
 use crate::addr::AddrRange;
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Counters};
+use crate::heap::{self, Allocator, Break, Counters, Neighbour};
 use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
 use crate::layout::LayoutSource;
 use crate::leak::{Summary, SummaryOptions, summarise};
+use crate::memory::Memory as _;
 use crate::modules::ModuleFile;
 
 /// A pool of the case.
@@ -39,8 +40,29 @@ pub struct Walked {
     pub summary: Summary,
     /// Names of `summary.owners`, in the same order.
     pub names: Vec<OwnerName>,
+    /// The first bytes at each of `summary.breaks`, as far as they are known.
+    pub broken_bytes: Vec<Option<Vec<u8>>>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
+}
+
+/// Bytes of a broken fragment that are kept.
+const BROKEN_BYTES: usize = 64;
+
+impl Pool {
+    /// What the walk gave, if there was one.
+    pub fn walked(&self) -> Option<&Walked> {
+        self.walked.as_ref().ok()
+    }
+}
+
+impl Walked {
+    /// The owner of a used fragment.
+    pub fn owner_name(&self, fragment: &Neighbour) -> Option<&OwnerName> {
+        let owner = fragment.owner.filter(|_| fragment.used)?;
+        let index = self.summary.owners.iter().position(|totals| totals.owner == owner)?;
+        self.names.get(index)
+    }
 }
 
 /// Walks a pool and names its owners.
@@ -101,12 +123,16 @@ fn walk_with(
     let mut names = Names::new(process);
     let owners = summary.owners.iter().map(|totals| names.owner(totals.owner)).collect();
     let name_gaps = name_gaps(&names, member);
+    let bytes = |found: &Break| process.memory.bytes(found.at, BROKEN_BYTES).ok();
+    let broken_bytes =
+        summary.breaks.iter().map(|(found, _)| bytes(found).map(|b| b.to_vec())).collect();
     Ok(Walked {
         counters: arena.counters(),
         range: arena.range(),
         layout,
         summary,
         names: owners,
+        broken_bytes,
         name_gaps,
     })
 }

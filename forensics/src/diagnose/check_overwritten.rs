@@ -1,8 +1,9 @@
 //! Fragments whose check words are not the allocator's.
 
+use super::chain_broken::neighbour;
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
-use crate::case::Case;
-use crate::heap::{Damage, Fragment};
+use crate::case::{Case, Walked};
+use crate::heap::{Damage, Fragment, Neighbour};
 
 pub(super) struct CheckOverwritten;
 
@@ -22,8 +23,13 @@ impl Rule for CheckOverwritten {
             if count == 0 {
                 continue;
             }
-            let mut facts: Vec<Fact> =
-                walked.summary.damaged.iter().take(TOLD).flat_map(facts).collect();
+            let mut facts: Vec<Fact> = walked
+                .summary
+                .damaged
+                .iter()
+                .take(TOLD)
+                .flat_map(|(fragment, before)| facts(walked, fragment, before.as_ref()))
+                .collect();
             if walked.summary.damaged.len() > TOLD {
                 facts.push(fact(format!("{count} fragments in all")));
             }
@@ -46,8 +52,13 @@ impl Rule for CheckOverwritten {
     }
 }
 
-fn facts(fragment: &Fragment) -> Vec<Fact> {
+fn facts(walked: &Walked, fragment: &Fragment, before: Option<&Neighbour>) -> Vec<Fact> {
     let at = fragment.header;
     let tell = |damage: &Damage| fact_at(at, format!("fragment at {at}: {damage}"));
-    fragment.damage.iter().map(tell).collect()
+    let mut facts: Vec<Fact> = fragment.damage.iter().map(tell).collect();
+    facts.push(fact_at(at, format!("it is {}", neighbour(walked, &Neighbour::from(fragment)))));
+    if let Some(before) = before {
+        facts.push(fact_at(before.header, format!("before it: {}", neighbour(walked, before))));
+    }
+    facts
 }

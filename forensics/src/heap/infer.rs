@@ -13,57 +13,69 @@ use crate::num::{narrow, wide};
 /// layouts fail at the first or second fragment.
 const ENOUGH: u64 = 4096;
 
+/// How a walk behaves where the chain breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtBreak {
+    /// It ends.
+    Stop,
+    /// It goes on behind the damage where it can.
+    Resume,
+}
+
 /// Chooses the shape under which most fragments chain. `walk` gives the steps under a shape, or
-/// why its block contradicts itself.
+/// why its block contradicts itself. Only where nothing chains from the first fragment on is the
+/// costly search behind damage made under every shape.
 ///
 /// # Errors
 /// The contradiction that the first shape met, or `nothing_chains` if none was met.
 pub(super) fn choose<S: Copy, W: Iterator<Item = Step>>(
     known: &[(&'static str, S)],
-    walk: impl Fn(S) -> Result<W, NotAnArena>,
+    walk: impl Fn(S, AtBreak) -> Result<W, NotAnArena>,
     nothing_chains: NotAnArena,
 ) -> Result<(S, LayoutSource), NotAnArena> {
     let tried = u32::try_from(known.len()).unwrap_or(u32::MAX);
-    let mut best: Option<(S, LayoutSource, u64)> = None;
     let mut first_error = None;
-    for &(name, shape) in known {
-        let steps = match walk(shape) {
-            Ok(steps) => steps,
-            Err(error) => {
-                first_error.get_or_insert(error);
-                continue;
+    for at_break in [AtBreak::Stop, AtBreak::Resume] {
+        let mut best: Option<(S, LayoutSource, u64)> = None;
+        for &(name, shape) in known {
+            let steps = match walk(shape, at_break) {
+                Ok(steps) => steps,
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    continue;
+                }
+            };
+            let (agreeing, to_the_end) = chain(steps);
+            if agreeing > best.as_ref().map_or(0, |(_, _, most)| *most) {
+                let layout = name.to_owned();
+                let source = LayoutSource::Inferred { layout, agreeing, tried, to_the_end };
+                best = Some((shape, source, agreeing));
             }
-        };
-        let (agreeing, to_the_end) = chain(steps);
-        if agreeing > best.as_ref().map_or(0, |(_, _, most)| *most) {
-            let layout = name.to_owned();
-            let source = LayoutSource::Inferred { layout, agreeing, tried, to_the_end };
-            best = Some((shape, source, agreeing));
+        }
+        if let Some((shape, source, _)) = best {
+            return Ok((shape, source));
         }
     }
-    match best {
-        Some((shape, source, _)) => Ok((shape, source)),
-        None => Err(first_error.unwrap_or(nothing_chains)),
-    }
+    Err(first_error.unwrap_or(nothing_chains))
 }
 
-/// How many fragments chain without damage from the first on (up to [`ENOUGH`]), and whether they
-/// reach the end mark.
+/// How many sound fragments there are (up to [`ENOUGH`]), and whether they chain to the end mark
+/// without a break or damage.
 fn chain(steps: impl Iterator<Item = Step>) -> (u64, bool) {
-    let mut agreeing = 0;
+    let (mut agreeing, mut whole) = (0_u64, true);
     for step in steps {
         match step {
-            Step::Fragment(fragment) if fragment.damage.is_empty() => {}
+            Step::Fragment(fragment) if fragment.damage.is_empty() => {
+                agreeing = agreeing.saturating_add(1);
+            }
             // One damaged fragment does not disprove a layout that many others agree with.
-            Step::Fragment(_) if agreeing > 0 => continue,
-            _ => return (agreeing, false),
+            Step::Fragment(_) | Step::Break(_) => whole = false,
         }
-        agreeing = u64::saturating_add(agreeing, 1);
         if agreeing >= ENOUGH {
             return (agreeing, false);
         }
     }
-    (agreeing, true)
+    (agreeing, whole)
 }
 
 /// Looks for blocks in runs of bytes: `is_block` is asked for each place whose word at one of

@@ -109,6 +109,26 @@ pub struct Fragment {
     pub damage: Vec<Damage>,
 }
 
+/// A fragment without its damage: what stood before something broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where its header is.
+    pub header: Addr,
+    /// What the program was given.
+    pub payload: AddrRange,
+    /// Whether it is allocated.
+    pub used: bool,
+    /// Who allocated it.
+    pub owner: Option<Owner>,
+}
+
+impl From<&Fragment> for Neighbour {
+    fn from(fragment: &Fragment) -> Self {
+        let Fragment { header, payload, used, owner, .. } = *fragment;
+        Self { header, payload, used, owner }
+    }
+}
+
 /// Who allocated a fragment, as pointers to texts in the modules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {

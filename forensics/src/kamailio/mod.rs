@@ -1,9 +1,11 @@
 //! What Kamailio means by its bytes: where its pools are, which process is which, who allocated.
 
+mod content;
 mod names;
 mod processes;
 mod roots;
 
+pub use content::looks_like;
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};
 pub use roots::{FoundBy, PoolKind, PoolRoot, Roots, find as find_roots};

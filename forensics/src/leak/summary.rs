@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::heap::{Arena, Break, Fragment, Owner, Step, Tally};
+use crate::heap::{Arena, Break, Fragment, Neighbour, Owner, Step, Tally};
 
 /// Damaged fragments that are kept for the report; the rest is counted.
 const DAMAGED_KEPT: usize = 1000;
@@ -55,10 +55,12 @@ pub struct Summary {
     pub complete: bool,
     /// Bytes of the pool that lie in no fragment the walk saw.
     pub lost_bytes: u64,
-    /// Where it could not go on.
-    pub breaks: Vec<Break>,
-    /// Fragments with damage, at most 1,000.
-    pub damaged: Vec<Fragment>,
+    /// Where the chain is broken, each with the fragment before it; at most 1,000.
+    pub breaks: Vec<(Break, Option<Neighbour>)>,
+    /// How often the chain is broken.
+    pub break_count: u64,
+    /// Fragments with damage, each with the fragment before it; at most 1,000.
+    pub damaged: Vec<(Fragment, Option<Neighbour>)>,
     /// How many fragments have damage.
     pub damaged_count: u64,
     /// Used fragments left out of `owners` by `skip_first`.
@@ -73,6 +75,7 @@ pub struct Summary {
 pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
     let mut summary = Summary { complete: true, ..Summary::default() };
     let mut owners: FxHashMap<Owner, OwnerTotals> = FxHashMap::default();
+    let mut before: Option<Neighbour> = None;
     for step in arena.walk() {
         match step {
             Step::Fragment(fragment) => {
@@ -83,9 +86,10 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
                 if !fragment.damage.is_empty() {
                     summary.damaged_count = summary.damaged_count.saturating_add(1);
                     if summary.damaged.len() < DAMAGED_KEPT {
-                        summary.damaged.push(fragment.clone());
+                        summary.damaged.push((fragment.clone(), before));
                     }
                 }
+                before = Some(Neighbour::from(&fragment));
                 if options.keep_fragments {
                     summary.fragments.push(fragment);
                 }
@@ -93,7 +97,11 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
             Step::Break(found) => {
                 summary.complete = false;
                 summary.lost_bytes = summary.lost_bytes.saturating_add(found.lost);
-                summary.breaks.push(found);
+                summary.break_count = summary.break_count.saturating_add(1);
+                if summary.breaks.len() < DAMAGED_KEPT {
+                    summary.breaks.push((found, before));
+                }
+                before = None;
             }
         }
     }

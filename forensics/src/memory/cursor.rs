@@ -43,6 +43,16 @@ impl<'a> Cursor<'a> {
         self.refill(at, length)
     }
 
+    /// The rest of the piece at `at`, never empty.
+    ///
+    /// # Errors
+    /// [`Absent`] if not even its first byte is known.
+    pub fn piece(&mut self, at: Addr) -> Known<&[u8]> {
+        self.bytes(at, 1)?;
+        let offset = narrow(at.0.wrapping_sub(self.start.0));
+        Ok(self.piece.get(offset..).unwrap_or_default())
+    }
+
     #[cold]
     fn refill(&mut self, at: Addr, length: usize) -> Known<&[u8]> {
         self.piece = self.memory.peek(at, WANT)?;

@@ -234,7 +234,7 @@ fn walk_text(counters: &Counters, walked: &WalkedReport, out: &mut dyn Write) ->
         size(walked.largest_free_bytes),
     )?;
     if walked.lost_bytes > 0 {
-        writeln!(out, "  not seen   {} behind the broken fragment", size(walked.lost_bytes))?;
+        writeln!(out, "  not seen   {} in no fragment", size(walked.lost_bytes))?;
     }
     if walked.skipped_fragments > 0 {
         let skipped = count(walked.skipped_fragments);

@@ -67,7 +67,7 @@ fn infer_shape(block: Addr, memory: &dyn Memory) -> Result<(Shape, LayoutSource)
         allocator: FMalloc.name(),
         what: "its fragments chain under no known layout".to_owned(),
     };
-    let walk = |shape: Shape| {
+    let walk = |shape: Shape, _| {
         let header = Block::read(block, &shape, memory)?;
         Ok(walk::Walk::new(Cursor::new(memory), shape, header.first, header.last))
     };

@@ -72,9 +72,10 @@ fn infer_shape(block: Addr, memory: &dyn Memory) -> Result<(Shape, LayoutSource)
         allocator: QMalloc.name(),
         what: "its fragments chain under no known layout".to_owned(),
     };
-    let walk = |shape: Shape| {
+    let walk = |shape: Shape, at_break| {
         let header = Block::read(block, &shape, memory)?;
-        Ok(walk::Walk::new(Cursor::new(memory), shape, header.first, header.end))
+        let walk = walk::Walk::new(Cursor::new(memory), shape, header.first, header.end);
+        Ok(walk.at_break(at_break))
     };
     infer::choose(&shapes(), walk, nothing_chains)
 }

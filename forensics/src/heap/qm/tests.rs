@@ -1,15 +1,18 @@
 //! Pools written byte by byte: whole, damaged, cut. The numbers are those of the facts, not the
 //! walker's constants.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::bytes::Blob;
-use crate::heap::{BreakCause, Damage};
+use crate::heap::{Break, BreakCause, Damage};
 use crate::leak::{SummaryOptions, summarise};
 use crate::memory::{Content, Segment, SegmentMap};
 
 const BASE: u64 = 0x7f00_0000_0000;
 
-/// A pool with 56-byte headers: `(payload bytes, used)` for each fragment.
+/// A pool under construction: `(payload bytes, used)` for each fragment.
+#[derive(Clone, Debug)]
 struct Image {
     bytes: Vec<u8>,
     headers: Vec<usize>,
@@ -61,6 +64,24 @@ impl Image {
         self.bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
 
+    fn address(&self, at: usize) -> Addr {
+        Addr(BASE + u64::try_from(at).unwrap())
+    }
+
+    fn true_headers(&self, which: &[usize]) -> Vec<Addr> {
+        which.iter().map(|&index| self.address(self.headers[index])).collect()
+    }
+
+    /// Joins fragments `first` to `last` as the allocator does: the first header and the last
+    /// trailer get the sum, everything between stays as it was.
+    fn merge(&mut self, first: usize, last: usize) {
+        let start = self.headers[first];
+        let end = self.headers.get(last + 1).copied().unwrap_or(self.bytes.len());
+        let size = u64::try_from(end - start - 56 - 48).unwrap();
+        self.word(start, size);
+        self.word(end - 48 + 32, size);
+    }
+
     fn memory(&self, saved: usize) -> SegmentMap {
         let blob = Blob::from_bytes(self.bytes[..saved].to_vec());
         let length = u64::try_from(self.bytes.len()).unwrap();
@@ -85,6 +106,15 @@ fn image_56() -> Image {
 
 fn steps(memory: &SegmentMap) -> Vec<Step> {
     QMalloc.arena(Addr(BASE), memory, None).unwrap().walk().collect()
+}
+
+/// Headers of the fragments that were reported.
+fn headers(steps: &[Step]) -> Vec<Addr> {
+    let header = |step: &Step| match step {
+        Step::Fragment(fragment) => Some(fragment.header),
+        Step::Break(_) => None,
+    };
+    steps.iter().filter_map(header).collect()
 }
 
 #[test]
@@ -131,7 +161,7 @@ fn an_overwritten_end_is_damage_and_the_walk_goes_on() {
 }
 
 #[test]
-fn a_wrong_size_breaks_the_chain_and_says_what_is_lost() {
+fn a_wrong_size_breaks_the_chain_and_the_walk_goes_on_behind_it() {
     for (size, cause) in [
         (u64::MAX, BreakCause::BadSize { size: u64::MAX }),
         (0x4000_0000, BreakCause::BadSize { size: 0x4000_0000 }),
@@ -140,16 +170,62 @@ fn a_wrong_size_breaks_the_chain_and_says_what_is_lost() {
         (0, BreakCause::NoTrailer { size: 0 }),
     ] {
         let mut image = image_56();
-        let at = image.headers[3] - 56 - 48 - 160;
-        assert_eq!(at, image.headers[2]);
+        let (at, next) = (image.headers[2], image.headers[3]);
         image.word(at, size);
         let steps = steps(&image.whole());
-        assert_eq!(steps.len(), 3, "{size}");
+        assert_eq!(steps.len(), 6, "{size}");
         let Step::Break(found) = &steps[2] else { panic!("{:?}", steps[2]) };
-        assert_eq!(found.why, cause);
-        assert_eq!(found.at, Addr(BASE + u64::try_from(at).unwrap()));
-        assert_eq!(found.lost, u64::try_from(image.bytes.len() - at).unwrap());
+        let expected = Break {
+            at: image.address(at),
+            why: cause,
+            lost: 56 + 160 + 48,
+            resumed_at: Some(image.address(next)),
+        };
+        assert_eq!(*found, expected);
+        assert_eq!(headers(&steps), image.true_headers(&[0, 1, 3, 4, 5]));
     }
+}
+
+#[test]
+fn an_overrun_into_the_next_header_costs_only_that_fragment() {
+    let mut image = image_56();
+    // 72 bytes of a SIP message written past the end of the second fragment.
+    let end = image.headers[1] + 56 + 48;
+    let text = b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK-524287-1---d8754z;rport\r\nFrom";
+    image.bytes[end..end + text.len()].copy_from_slice(text);
+    let steps = steps(&image.whole());
+    assert_eq!(headers(&steps), image.true_headers(&[0, 1, 3, 4, 5]));
+    let Step::Fragment(writer) = &steps[1] else { panic!("{:?}", steps[1]) };
+    assert!(matches!(writer.damage[0], Damage::EndCheck { .. }), "{writer:?}");
+    let Step::Break(found) = &steps[2] else { panic!("{:?}", steps[2]) };
+    assert_eq!(found.at, image.address(image.headers[2]));
+    assert_eq!(found.resumed_at, Some(image.address(image.headers[3])));
+}
+
+#[test]
+fn damage_in_the_first_fragment_does_not_hide_the_pool() {
+    let mut image = image_56();
+    let at = image.headers[0];
+    image.bytes[at..at + 56].fill(0x41);
+    let steps = steps(&image.whole());
+    assert_eq!(headers(&steps), image.true_headers(&[1, 2, 3, 4, 5]));
+}
+
+#[test]
+fn old_headers_in_merged_memory_are_never_reported() {
+    // Three free fragments merged into one: the inner headers and trailers stay behind.
+    let mut image = Image::new(
+        56,
+        235_152,
+        &[(64, true), (96, false), (48, false), (80, false), (32, true), (16, true)],
+    );
+    image.merge(1, 3);
+    let whole = steps(&image.whole());
+    assert_eq!(headers(&whole), image.true_headers(&[0, 1, 4, 5]));
+    let at = image.headers[1];
+    image.bytes[at..at + 56].fill(0x55);
+    let damaged = steps(&image.whole());
+    assert_eq!(headers(&damaged), image.true_headers(&[0, 4, 5]));
 }
 
 #[test]
@@ -184,7 +260,41 @@ fn other_memory_is_no_arena() {
     assert!(QMalloc.arena(Addr(0), &memory, None).is_err());
 }
 
-proptest::proptest! {
+#[test]
+fn a_lost_trailer_and_a_hit_header_behind_merged_memory() {
+    let sizes = [40, 360, 368, 256, 256, 8, 8, 8, 64];
+    let fragments: Vec<(u64, bool)> =
+        sizes.iter().enumerate().map(|(i, size)| (*size, !(2..=4).contains(&i))).collect();
+    let mut image = Image::new(56, 235_152, &fragments);
+    image.merge(2, 4);
+    let end = image.headers[5];
+    // All of one header and the check words on both sides of it.
+    image.bytes[end - 234..end + 65].fill(0);
+    let steps = steps(&image.whole());
+    assert_eq!(headers(&steps), image.true_headers(&[0, 1, 2, 6, 7, 8]));
+}
+
+/// A pool as a server leaves it: used and free fragments, some of the free ones merged.
+fn pools() -> impl Strategy<Value = (Image, Vec<usize>)> {
+    let fragment = (1_u64..60, any::<bool>()).prop_map(|(words, used)| (words * 8, used));
+    let merges = proptest::collection::vec((0_usize..40, 1_usize..4), 0..5);
+    (proptest::collection::vec(fragment, 4..40), merges).prop_map(|(fragments, merges)| {
+        let mut image = Image::new(56, 235_152, &fragments);
+        let mut live: Vec<usize> = (0..fragments.len()).collect();
+        for (first, more) in merges {
+            let last = first + more;
+            // Not one that was merged already: its end is further away.
+            let apart = (first..=last + 1).all(|index| live.contains(&index));
+            if last + 1 < fragments.len() && apart && (first..=last).all(|i| !fragments[i].1) {
+                image.merge(first, last);
+                live.retain(|index| *index <= first || *index > last);
+            }
+        }
+        (image, live)
+    })
+}
+
+proptest! {
     #[test]
     fn no_bytes_make_the_walk_panic_or_run_for_ever(
         place in 0_usize..2000, value: u64, second in 0_usize..2000, other: u64,
@@ -199,7 +309,48 @@ proptest::proptest! {
         let memory = image.whole();
         if let Ok(arena) = QMalloc.arena(Addr(BASE), &memory, None) {
             let summary = summarise(&*arena, SummaryOptions::default());
-            proptest::prop_assert!(summary.used_fragments + summary.free_fragments <= 2000);
+            prop_assert!(summary.used_fragments + summary.free_fragments <= 2000);
         }
+    }
+
+    /// One run of random bytes anywhere in the pool: every fragment that it does not touch is
+    /// reported, and none that never was.
+    #[test]
+    fn one_hit_costs_only_what_it_touches(
+        (mut image, live) in pools(),
+        place: proptest::sample::Index,
+        bytes in proptest::collection::vec(any::<u8>(), 1..300),
+    ) {
+        let first = image.headers[0];
+        let at = first + place.index(image.bytes.len() - first);
+        let end = (at + bytes.len()).min(image.bytes.len());
+        image.bytes[at..end].copy_from_slice(&bytes[..end - at]);
+        let memory = image.whole();
+        let steps: Vec<Step> = match QMalloc.arena(Addr(BASE), &memory, None) {
+            Ok(arena) => arena.walk().collect(),
+            // With every fragment hit nothing tells the layout.
+            Err(_) => Vec::new(),
+        };
+        let reported = headers(&steps);
+        let bounds = |index: usize| {
+            let next = live.iter().find(|other| **other > index);
+            let end = next.map_or(image.bytes.len(), |next| image.headers[*next]);
+            (image.headers[index], end)
+        };
+        let untouched: Vec<usize> = live
+            .iter()
+            .copied()
+            .filter(|&index| {
+                let (start, stop) = bounds(index);
+                stop <= at || start >= end
+            })
+            .collect();
+        let hit = (image.address(at), image.address(end));
+        let truth = image.true_headers(&live);
+        let invented: Vec<&Addr> = reported.iter().filter(|at| !truth.contains(at)).collect();
+        prop_assert!(invented.is_empty(), "hit {hit:?}: invented {invented:?}");
+        let mut missing = image.true_headers(&untouched);
+        missing.retain(|header| !reported.contains(header));
+        prop_assert!(missing.is_empty(), "hit {hit:?}: missing {missing:?}");
     }
 }

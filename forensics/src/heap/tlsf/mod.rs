@@ -76,7 +76,7 @@ fn infer_shape(block: Addr, memory: &dyn Memory) -> Result<(Shape, LayoutSource)
         allocator: Tlsf.name(),
         what: "its fragments chain under no known layout".to_owned(),
     };
-    let walk = |shape: Shape| {
+    let walk = |shape: Shape, _| {
         let control = Control::read(block, &shape, memory)?;
         Ok(walk::Walk::new(Cursor::new(memory), shape, control.first, control.end))
     };
