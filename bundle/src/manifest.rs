@@ -152,6 +152,9 @@ pub struct GapRecord {
     pub what: String,
     /// Why, and what would give it.
     pub why: String,
+    /// It was left out on purpose, or is never saved by its nature; the bundle is complete without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expected: bool,
 }
 
 /// One masked secret: never its text.

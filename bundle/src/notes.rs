@@ -3,6 +3,8 @@
 //! A core's program headers cannot say "zero", "the file's byte", "not saved" and "stored elsewhere
 //! in the bundle" apart; [`Ranges`] does. All numbers are little-endian.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// Owner name of our notes in a core.
@@ -39,21 +41,21 @@ pub enum Content {
     /// The bytes of a file that nobody changed in memory.
     File {
         /// Path as `/proc/PID/maps` gives it.
-        path: String,
+        path: Arc<str>,
         /// Offset in that file, in bytes.
         offset: u64,
     },
     /// Pages of a shared mapping, in another member of the bundle.
     Shared {
         /// The member, `shared/DEV-INODE`.
-        member: String,
+        member: Arc<str>,
         /// Offset in that member, in bytes.
         offset: u64,
     },
     /// Unknown to the bundle.
     NotSaved {
         /// For a person: unreadable, a device, over the pause limit.
-        why: String,
+        why: Arc<str>,
     },
 }
 
@@ -81,9 +83,9 @@ impl Ranges {
             let (kind, text, offset) = match &range.content {
                 Content::Data => (0_u32, "", 0),
                 Content::Zero => (1, "", 0),
-                Content::File { path, offset } => (2, path.as_str(), *offset),
-                Content::Shared { member, offset } => (3, member.as_str(), *offset),
-                Content::NotSaved { why } => (4, why.as_str(), 0),
+                Content::File { path, offset } => (2, &**path, *offset),
+                Content::Shared { member, offset } => (3, &**member, *offset),
+                Content::NotSaved { why } => (4, &**why, 0),
             };
             // Neighbours share their text (a mapping in pieces), so looking back is enough.
             let index = match texts.iter().rposition(|known| *known == text) {
@@ -132,14 +134,14 @@ impl Ranges {
         for _ in 0..text_count {
             let length = usize::try_from(input.u32()?).map_err(|_| NoteError::Cut)?;
             let text = std::str::from_utf8(input.take(length)?).map_err(|_| NoteError::Damaged)?;
-            texts.push(text);
+            texts.push(Arc::<str>::from(text));
         }
         let mut ranges = Vec::with_capacity(body_length / RANGE_LENGTH);
         while !body.0.is_empty() {
             let (start, length) = (body.u64()?, body.u64()?);
             let (kind, text, offset) = (body.u32()?, body.u32()?, body.u64()?);
             let text = usize::try_from(text).ok().and_then(|index| texts.get(index));
-            let text = (*text.ok_or(NoteError::Damaged)?).to_owned();
+            let text = Arc::clone(text.ok_or(NoteError::Damaged)?);
             let content = match kind {
                 0 => Content::Data,
                 1 => Content::Zero,

@@ -13,7 +13,7 @@ const MIB: u64 = 1024 * 1024;
 pub struct Room {
     /// In memory.
     pub memory: u64,
-    /// At most in a spool file.
+    /// At most in a spool file, should memory not be enough in the end.
     pub spool: u64,
 }
 
@@ -68,7 +68,7 @@ pub fn plan(need: Need, memory: u64, disk: u64, force: bool) -> Result<Room, NoR
     let in_memory = wanted.min(memory);
     let spool = wanted - in_memory;
     let bundle = need.bundle();
-    let room = Room { memory: in_memory, spool: spool.min(disk.saturating_sub(bundle)) };
+    let room = Room { memory: in_memory, spool: disk.saturating_sub(bundle) };
     if !force && bundle.saturating_add(spool) > disk {
         return Err(NoRoom { bundle, spool, memory, disk });
     }
@@ -137,9 +137,10 @@ mod tests {
         let need = Need { memory: 100 * MIB, modules: 10 * MIB };
         assert_eq!(need.bundle(), 100 * MIB / 3 + 5 * MIB + 16 * MIB);
         let room = plan(need, 1 << 40, 1 << 40, false).unwrap();
-        assert_eq!(room, Room { memory: 114 * MIB, spool: 0 });
+        let disk = (1 << 40) - need.bundle();
+        assert_eq!(room, Room { memory: 114 * MIB, spool: disk });
         let room = plan(need, 50 * MIB, 1 << 40, false).unwrap();
-        assert_eq!(room, Room { memory: 50 * MIB, spool: 64 * MIB });
+        assert_eq!(room, Room { memory: 50 * MIB, spool: disk });
     }
 
     #[test]

@@ -103,7 +103,15 @@ impl Bundle {
 
     /// Records what is missing; once.
     pub fn gap(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        let gap = GapRecord { what: what.into(), why: why.into() };
+        self.push_gap(GapRecord { what: what.into(), why: why.into(), expected: false });
+    }
+
+    /// Notes what is left out on purpose, or by its nature.
+    pub fn expected_gap(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.push_gap(GapRecord { what: what.into(), why: why.into(), expected: true });
+    }
+
+    fn push_gap(&mut self, gap: GapRecord) {
         tracing::warn!(what = gap.what, why = gap.why, "gap");
         if !self.manifest.gaps.contains(&gap) {
             self.manifest.gaps.push(gap);

@@ -67,7 +67,11 @@ fn survey_all(
             Some(Err(error)) => format!("its maps and pagemap cannot be read: {error}"),
             None => "reading its maps hangs: its address space is locked".to_owned(),
         };
-        gaps.push(GapRecord { what: format!("memory of process {}", process.pid), why });
+        gaps.push(GapRecord {
+            what: format!("memory of process {}", process.pid),
+            why,
+            expected: false,
+        });
     }
     (surveys, gaps)
 }
@@ -296,7 +300,7 @@ impl Snapshot {
             });
             let name = mapping.map_or("", |mapping| mapping.name.as_str());
             let size = human(slice.span.length());
-            bundle.gap(format!("mapping {name} of process {pid} ({size})"), &**device);
+            bundle.expected_gap(format!("mapping {name} of process {pid} ({size})"), &**device);
         }
         report_failures(&format!("memory of process {pid}"), saved, bundle);
         let parts = Parts {

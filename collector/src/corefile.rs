@@ -108,7 +108,7 @@ impl Parts<'_> {
                     for (span, failed) in spans::split(slice.span, &self.saved.failed) {
                         let content = match failed {
                             None => Content::Data,
-                            Some(why) => Content::NotSaved { why: why.to_string() },
+                            Some(why) => Content::NotSaved { why: why.to_string().into() },
                         };
                         add_segment(&mut segments, span, slice.flags, &content);
                         add_range(&mut ranges, span, content);
@@ -119,17 +119,21 @@ impl Parts<'_> {
                     add_range(&mut ranges, slice.span, Content::Zero);
                 }
                 Fate::File { path, offset } => {
-                    let content = Content::File { path: path.to_string(), offset: *offset };
+                    let content = Content::File { path: path.to_string().into(), offset: *offset };
                     add_range(&mut ranges, slice.span, content);
                 }
                 Fate::NotSaved { why } => {
-                    add_range(&mut ranges, slice.span, Content::NotSaved { why: why.to_string() });
+                    add_range(
+                        &mut ranges,
+                        slice.span,
+                        Content::NotSaved { why: why.to_string().into() },
+                    );
                 }
                 Fate::Pool { key, offset } => match self.pools.get(key) {
                     Some(pool) => pool.ranges(slice.span, *offset, &mut ranges),
                     None => {
                         let why = "its shared memory was not found".to_owned();
-                        add_range(&mut ranges, slice.span, Content::NotSaved { why });
+                        add_range(&mut ranges, slice.span, Content::NotSaved { why: why.into() });
                     }
                 },
             }
@@ -243,18 +247,22 @@ impl StoredPool {
                 let begin = self.saved.partition_point(|(known, _)| known.end <= piece.start);
                 let skipped =
                     self.saved.get(begin).map_or(0, |(known, _)| piece.start - known.start);
-                let content =
-                    Content::Shared { member: self.member.clone(), offset: at_member + skipped };
+                let content = Content::Shared {
+                    member: self.member.as_str().into(),
+                    offset: at_member + skipped,
+                };
                 add_range(ranges, Span::new(address(piece.start), address(piece.end)), content);
                 continue;
             }
             for (piece, failed) in spans::split(piece, &self.failed) {
                 let content = match (failed, &self.rest) {
-                    (Some(why), _) => Content::NotSaved { why: why.to_string() },
+                    (Some(why), _) => Content::NotSaved { why: why.to_string().into() },
                     (None, Rest::Zero) => Content::Zero,
-                    (None, Rest::NotSaved(why)) => Content::NotSaved { why: why.to_string() },
+                    (None, Rest::NotSaved(why)) => {
+                        Content::NotSaved { why: why.to_string().into() }
+                    }
                     (None, Rest::File(path)) => {
-                        Content::File { path: path.to_string(), offset: piece.start }
+                        Content::File { path: path.to_string().into(), offset: piece.start }
                     }
                 };
                 let inside = piece.and(Span::new(0, end));
@@ -266,7 +274,7 @@ impl StoredPool {
                 if !beyond.is_empty() {
                     let why = "beyond the end of its file".to_owned();
                     let span = Span::new(address(beyond.start), address(beyond.end));
-                    add_range(ranges, span, Content::NotSaved { why });
+                    add_range(ranges, span, Content::NotSaved { why: why.into() });
                 }
             }
         }

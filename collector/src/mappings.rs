@@ -104,7 +104,9 @@ impl Mapping {
     /// segments, memfd.
     pub fn is_nameless_memory(&self) -> bool {
         const STARTS: [&str; 4] = ["/dev/zero", "/SYSV", "/memfd:", "/anon_hugepage"];
-        self.inode != 0 && STARTS.iter().any(|start| self.name.starts_with(start))
+        // A SysV segment's inode is its ID, and the first one's is 0.
+        (self.inode != 0 || self.name.starts_with("/SYSV"))
+            && STARTS.iter().any(|start| self.name.starts_with(start))
     }
 
     /// Whether it may tell two instances of one program apart: writable shared memory that no other

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bundle::{FORMAT_VERSION, Header, Manifest, Outcome, Phase, Redaction, SourceRecord, member};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::budget::{self, Need};
 use crate::bundle_writer::Bundle;
@@ -48,6 +49,12 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
     let trace = Trace::install();
     let mut progress = Progress::new(options.quiet);
     sys::count_interrupts().context("cannot catch signals")?;
+    // Each shared mapping of the group costs a descriptor.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
+    {
+        tracing::warn!(%error, "RLIMIT_NOFILE");
+    }
     // If memory runs out, the collector goes, never the program that it looks at.
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::warn!(%error, "oom_score_adj");
@@ -98,6 +105,15 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
 fn choose(options: &Options) -> anyhow::Result<Target> {
     let wanted = options.wanted();
     anyhow::ensure!(Path::new("/proc/self/stat").exists(), "/proc is not mounted here");
+    // With the /proc of another PID namespace every number in it means another process here.
+    let own = fs::read_link("/proc/self").context("/proc/self")?;
+    anyhow::ensure!(
+        own.as_os_str() == std::process::id().to_string().as_str(),
+        "the /proc here belongs to another PID namespace: it calls this process {}, which is {}; \
+         run in the namespace that /proc belongs to, or mount this one's",
+        own.display(),
+        std::process::id()
+    );
     let table = group::read_table(&wanted);
     let instance = match group::select(&table, &wanted, &group::own_ancestors()) {
         Ok(instance) => instance,
@@ -167,6 +183,8 @@ fn reserve(options: &Options, estimate: &Estimate, path: &Path) -> anyhow::Resul
     let need = Need { memory: estimate.bytes, modules };
     let most = options.memory.unwrap_or_else(budget::memory);
     let room = budget::plan(need, most, disk, options.force)?;
+    // What the group allocates until it stands still may not fit into memory: there is always a
+    // spool file behind it, empty as long as nobody needs it.
     let spool = match room.spool {
         0 => None,
         limit => Some((tempfile::tempfile_in(folder).context("no spool file")?, limit)),
@@ -404,7 +422,9 @@ fn is_complete(manifest: &Manifest, rights: &Rights) -> bool {
         .all(|source| matches!(source.outcome, Outcome::Collected | Outcome::Skipped { .. }));
     let pools =
         rights.map_files || manifest.shared.iter().all(|shared| shared.found_by == "SEEK_DATA");
-    sources && pools && rights.refused == 0
+    let gaps = manifest.gaps.iter().all(|gap| gap.expected);
+    let stopped = manifest.processes.iter().all(|process| process.unstopped.is_empty());
+    sources && pools && gaps && stopped && rights.refused == 0
 }
 
 /// Tells the operator on stdout. A broken pipe is no error.

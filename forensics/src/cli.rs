@@ -15,7 +15,7 @@ use crate::diagnose::Severity;
 use crate::input::{Evidence, OpenOptions};
 use crate::kamailio::PoolKind;
 use crate::modules::LibraryOptions;
-use crate::report::{Report, Selection, SortKey, details, text};
+use crate::report::{Report, Selection, SortKey, Tame, details, text};
 
 /// Analyses support bundles and cores of Kamailio: what its memory pools hold, and who holds it.
 ///
@@ -193,7 +193,7 @@ impl HeapArgs {
             let found = details(&case, at, self.pid);
             anyhow::ensure!(!found.is_empty(), "{at} is in no fragment of any pool that was read");
             for text in found {
-                writeln!(out, "{text}")?;
+                writeln!(Tame(&mut *out), "{text}")?;
             }
             return Ok(0);
         }
@@ -228,6 +228,7 @@ impl ExtractArgs {
                 .collect();
             format!("no process {} in the input; it has {}", self.pid, pids.join(", "))
         })?;
+        let out = &mut Tame(out);
         commands::extract(&member.process, &output, self.force, out)?;
         if let Some(folder) = &self.modules_to {
             commands::extract_modules(&member.process, folder, out)?;
@@ -247,7 +248,7 @@ fn show(
         serde_json::to_writer_pretty(&mut *out, report).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        text(report, out)?;
+        text(report, &mut Tame(out))?;
     }
     Ok(u8::from(report.worst() >= Some(Severity::Warning)))
 }

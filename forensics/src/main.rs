@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use forensics::cli::Cli;
+use forensics::report::Tame;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if stderr is closed too.
-            let _ = writeln!(io::stderr(), "forensics: {error:#}");
+            let _ = writeln!(Tame(io::stderr()), "forensics: {error:#}");
             ExitCode::from(2)
         }
     }

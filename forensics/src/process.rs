@@ -120,8 +120,10 @@ fn collected(
     match content {
         RangeContent::Data => data(place, core),
         RangeContent::Zero => one(Content::Zero, Some(true)),
-        RangeContent::NotSaved { why } => one(Content::Absent(Why::NotSaved(why.clone())), None),
-        RangeContent::Shared { member, offset } => match evidence.shared.get(member) {
+        RangeContent::NotSaved { why } => {
+            one(Content::Absent(Why::NotSaved(why.to_string())), None)
+        }
+        RangeContent::Shared { member, offset } => match evidence.shared.get(&**member) {
             Some(blob) => one(Content::Bytes { blob: blob.clone(), offset: *offset }, Some(true)),
             None => one(Content::Absent(Why::Truncated), Some(true)),
         },
@@ -172,6 +174,18 @@ fn from_file(place: AddrRange, path: &str, offset: u64, modules: &ModuleMap) -> 
 fn other_writer(core: &CoreFile, files: &[MappedFile], modules: &ModuleMap) -> Vec<Segment> {
     debug_assert_ne!(core.writer, Writer::Collector);
     let mut segments = saved_segments(core);
+    let mut files: Vec<&MappedFile> = files.iter().collect();
+    files.sort_by_key(|file| file.range.start);
+    let mut loads: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
+    loads.sort_by_key(|range| range.start);
+    let file_at = |at: Addr| {
+        let index = files.partition_point(|file| file.range.end <= at);
+        files.get(index).copied().filter(|file| file.range.contains(at))
+    };
+    let is_loaded = |at: Addr| {
+        let index = loads.partition_point(|range| range.end <= at);
+        loads.get(index).is_some_and(|range| range.contains(at))
+    };
     let mut holes: Vec<(AddrRange, Option<bool>)> = core
         .loads
         .iter()
@@ -182,13 +196,14 @@ fn other_writer(core: &CoreFile, files: &[MappedFile], modules: &ModuleMap) -> V
         })
         .collect();
     // A mapped file that has no PT_LOAD at all was left out because nobody wrote to it.
-    holes.extend(files.iter().filter_map(|file| {
-        let loaded = core.loads.iter().any(|load| load.range.contains(file.range.start));
-        (!loaded).then_some((file.range, Some(false)))
-    }));
+    holes.extend(
+        files
+            .iter()
+            .filter(|file| !is_loaded(file.range.start))
+            .map(|file| (file.range, Some(false))),
+    );
     for (hole, writable) in holes {
-        let file = files.iter().find(|file| file.range.contains(hole.start));
-        match file.filter(|_| writable != Some(true)) {
+        match file_at(hole.start).filter(|_| writable != Some(true)) {
             Some(file) => {
                 let inside = hole.start.0.saturating_sub(file.range.start.0);
                 let offset = file.offset.saturating_add(inside);

@@ -72,7 +72,7 @@ pub struct Context {
 #[derive(Debug)]
 enum Message {
     Member { path: String, origin: Option<String>, content: Vec<u8> },
-    Gap { what: String, why: String },
+    Gap { what: String, why: String, expected: bool },
 }
 
 /// Where a source puts what it finds.
@@ -90,7 +90,12 @@ impl Drawer {
 
     /// Says what is missing.
     pub fn gap(&self, what: impl Into<String>, why: impl Into<String>) {
-        self.send(Message::Gap { what: what.into(), why: why.into() });
+        self.send(Message::Gap { what: what.into(), why: why.into(), expected: false });
+    }
+
+    /// Says what is left out on purpose.
+    pub fn left_out(&self, what: impl Into<String>, why: impl Into<String>) {
+        self.send(Message::Gap { what: what.into(), why: why.into(), expected: true });
     }
 
     /// Copies a file of the kernel. What this kernel does not have, and what ended meanwhile, is
@@ -153,7 +158,8 @@ pub fn run(
             Ok(Message::Member { path, origin, content }) => {
                 bundle.add_bytes(&path, origin, &content)?;
             }
-            Ok(Message::Gap { what, why }) => bundle.gap(what, why),
+            Ok(Message::Gap { what, why, expected: false }) => bundle.gap(what, why),
+            Ok(Message::Gap { what, why, expected: true }) => bundle.expected_gap(what, why),
             Err(RecvTimeoutError::Disconnected) => break true,
             Err(RecvTimeoutError::Timeout) => break false,
         }
@@ -196,7 +202,7 @@ mod tests {
             Phase::AfterThaw
         }
         fn deadline(&self) -> Duration {
-            Duration::from_millis(50)
+            Duration::from_secs(2)
         }
         fn collect(&self, _: &Context, out: &Drawer) -> anyhow::Result<()> {
             out.put("system/before".into(), None, b"kept".to_vec());
@@ -213,6 +219,6 @@ mod tests {
         run(&HANGS, &Arc::default(), &mut bundle).unwrap();
         let (_, _, manifest) = bundle.seal(true).unwrap();
         assert_eq!(manifest.members[0].path, "system/before");
-        assert_eq!(manifest.sources[0].outcome, Outcome::TimedOut { after_ms: 50 });
+        assert_eq!(manifest.sources[0].outcome, Outcome::TimedOut { after_ms: 2000 });
     }
 }

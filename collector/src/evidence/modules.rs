@@ -69,7 +69,10 @@ impl Source for Modules {
                 || context.modules == WhichModules::Own && in_system_folder(&name)
             {
                 let id = build_id.as_deref().unwrap_or("none");
-                out.gap(format!("module {name} (build ID {id})"), "left out as wanted (--modules)");
+                out.left_out(
+                    format!("module {name} (build ID {id})"),
+                    "left out as wanted (--modules)",
+                );
             } else if known.insert(path.clone(), ()).is_none() {
                 out.put(path, Some(origin), content);
             }

@@ -15,6 +15,7 @@ use crate::core::CoreFile;
 use crate::input::{Evidence, Member};
 use crate::modules::hex;
 use crate::num::{narrow, wide};
+use crate::report::Tame;
 use crate::units::{count, size};
 
 /// What was checked and what did not hold.
@@ -62,7 +63,7 @@ pub fn verify(evidence: &Evidence, json: bool, out: &mut dyn Write) -> Result<u8
         serde_json::to_writer_pretty(&mut *out, &verdict).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        text(&verdict, out)?;
+        text(&verdict, &mut Tame(out))?;
     }
     Ok(u8::from(!verdict.complete))
 }

@@ -91,7 +91,8 @@ pub(super) fn scan(
         let mut at = place.start;
         while at < place.end {
             let Ok(bytes) = memory.peek(at, narrow(place.end.0.saturating_sub(at.0))) else {
-                at = Addr((at.0 | 0xfff).saturating_add(1));
+                // Damaged compression: the next frame may be whole.
+                at = Addr((at.0 | 0xffff).saturating_add(1));
                 continue;
             };
             for (number, word) in bytes.chunks_exact(8).enumerate() {

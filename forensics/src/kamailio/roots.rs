@@ -128,8 +128,14 @@ fn by_shape(process: &Process) -> Vec<PoolRoot> {
         .segments()
         .iter()
         .filter(|segment| segment.writable == Some(true))
-        .filter(|segment| matches!(segment.content, Content::Bytes { .. }))
-        .map(|segment| segment.range)
+        .filter_map(|segment| match &segment.content {
+            // Only what the file holds: a hostile core may claim the whole address space.
+            Content::Bytes { blob, offset } => {
+                let held = blob.length().saturating_sub(*offset).min(segment.range.length());
+                Some(AddrRange::new(segment.range.start, held))
+            }
+            Content::Zero | Content::Absent(_) => None,
+        })
         .collect();
     let mut pools = Vec::new();
     for allocator in heap::ALL {

@@ -6,11 +6,13 @@
 mod fragments;
 mod model;
 mod selection;
+mod tame;
 pub mod text;
 
 pub use fragments::{FragmentReport, details, preview};
 pub use model::{CutList, OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
 pub use selection::{Selection, SortKey};
+pub use tame::Tame;
 
 /// Version of the JSON form; raised with every change that a script could notice.
 pub const SCHEMA: u32 = 1;

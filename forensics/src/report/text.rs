@@ -14,6 +14,9 @@ use crate::units::{count, milliseconds, share, size};
 /// Owners shown of each pool where the user asked for no number.
 pub const DEFAULT_TOP: usize = 10;
 
+/// Gaps that are told one by one.
+const GAPS_SHOWN: usize = 50;
+
 /// The whole report.
 ///
 /// # Errors
@@ -341,8 +344,11 @@ fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "Not known  nothing is missing");
     }
     writeln!(out, "Not known ({})", gaps.len())?;
-    for gap in gaps {
+    for gap in gaps.iter().take(GAPS_SHOWN) {
         writeln!(out, "  {}: {}", gap.what, gap.why)?;
+    }
+    if gaps.len() > GAPS_SHOWN {
+        writeln!(out, "  … {} more (--json has all)", gaps.len().saturating_sub(GAPS_SHOWN))?;
     }
     Ok(())
 }

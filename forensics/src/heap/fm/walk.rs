@@ -36,7 +36,7 @@ impl<'a> Walk<'a> {
         let owner = shape.owner.map(|fields| fields.read(bytes));
 
         let payload = AddrRange::new(Addr(header.0.saturating_add(shape.header)), size);
-        if !size.is_multiple_of(8) || payload.end > self.last {
+        if size == 0 || !size.is_multiple_of(8) || payload.end > self.last {
             return Err(BreakCause::BadSize { size });
         }
         // There is no trailer: where the next header is not one, this size cannot be trusted.

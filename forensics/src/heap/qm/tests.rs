@@ -167,7 +167,7 @@ fn a_wrong_size_breaks_the_chain_and_the_walk_goes_on_behind_it() {
         (0x4000_0000, BreakCause::BadSize { size: 0x4000_0000 }),
         (13, BreakCause::BadSize { size: 13 }),
         (8, BreakCause::NoTrailer { size: 8 }),
-        (0, BreakCause::NoTrailer { size: 0 }),
+        (0, BreakCause::BadSize { size: 0 }),
     ] {
         let mut image = image_56();
         let (at, next) = (image.headers[2], image.headers[3]);

@@ -67,7 +67,8 @@ impl<'a> Walk<'a> {
 
         let payload = AddrRange::new(Addr(header.0.saturating_add(shape.header)), size);
         let next = payload.end.checked_add(shape.trailer).filter(|&next| next <= self.end);
-        let Some(next) = next.filter(|_| size.is_multiple_of(8)) else {
+        // The smallest payload is 8 bytes; memory that is all zero is no chain of empty fragments.
+        let Some(next) = next.filter(|_| size > 0 && size.is_multiple_of(8)) else {
             return Err(BreakCause::BadSize { size });
         };
         let bytes =
