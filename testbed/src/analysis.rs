@@ -5,6 +5,8 @@ use serde::Deserialize;
 /// `forensics heap --json`
 #[derive(Clone, Debug, Deserialize)]
 pub struct Heap {
+    /// Version string of the program.
+    pub program: Option<String>,
     /// Every pool that was found.
     pub pools: Vec<Pool>,
     /// What could not be seen.
@@ -20,6 +22,8 @@ pub struct Pool {
     pub pid: Option<u32>,
     /// The memory manager.
     pub manager: String,
+    /// Where its layout comes from.
+    pub layout: Option<Layout>,
     /// Why it was not walked.
     pub error: Option<String>,
     counters: Option<Counters>,
@@ -29,6 +33,15 @@ pub struct Pool {
     /// With `--list`: every fragment.
     #[serde(default)]
     pub fragments: Vec<Fragment>,
+}
+
+/// Where a pool's layout comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Layout {
+    /// `dwarf` or `inferred`.
+    pub source: String,
+    /// Which of the known ones, if inferred.
+    pub layout: Option<String>,
 }
 
 /// The pool's own counters, in bytes.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::foreign::Root;
 use crate::proc;
 use crate::rpc::Rpc;
 
@@ -38,8 +39,10 @@ impl Manager {
 /// How an instance is started.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The memory manager.
+    /// The memory manager: of the shared pool only (`-x`) if `private_manager` names another.
     pub manager: Manager,
+    /// Another one for the private pools (`-X`).
+    pub private_manager: Option<Manager>,
     /// Length of the shared pool (`-m`), in MiB.
     pub shared_mib: u32,
     /// Length of each process's private pool (`-M`), in MiB.
@@ -50,7 +53,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { manager: Manager::Qm, shared_mib: 64, private_mib: 8, namespace: false }
+        Self {
+            manager: Manager::Qm,
+            private_manager: None,
+            shared_mib: 64,
+            private_mib: 8,
+            namespace: false,
+        }
     }
 }
 
@@ -58,6 +67,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Instance {
     directory: TempDir,
+    /// The same directory as its processes see it.
+    inner_directory: PathBuf,
     port: u16,
     child: Child,
     pids: Vec<u32>,
@@ -71,47 +82,64 @@ impl Instance {
     /// Starts an instance and waits until all its processes are ready.
     #[track_caller]
     pub fn start(options: Options) -> Self {
+        Self::start_in(None, options)
+    }
+
+    /// The same with the Kamailio of another root directory.
+    #[track_caller]
+    pub fn start_in(root: Option<&Root>, options: Options) -> Self {
         // Another program may take the port between the choice and the start.
         for _ in 0..3 {
-            if let Some(instance) = Self::try_start(options) {
+            if let Some(instance) = Self::try_start(root, options) {
                 return instance;
             }
         }
         panic!("Kamailio did not start three times in a row; is the package `kamailio` installed?");
     }
 
-    fn try_start(options: Options) -> Option<Self> {
-        let directory = tempfile::Builder::new().prefix("kamailio-test-").tempdir().unwrap();
-        let run = directory.path().to_owned();
+    fn try_start(root: Option<&Root>, options: Options) -> Option<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("kamailio-test-");
+        let directory = match root {
+            None => builder.tempdir().unwrap(),
+            Some(root) => builder.tempdir_in(root.directory().join("tmp")).unwrap(),
+        };
+        let outer = directory.path().to_owned();
+        let run = root.map_or_else(|| outer.clone(), |root| root.inner(&outer));
         let port = free_port();
         let text = include_str!("../config/kamailio.cfg")
             .replace("@RUN@", &run.display().to_string())
             .replace("@PORT@", &port.to_string());
-        fs::write(run.join("kamailio.cfg"), text).unwrap();
-        let log = File::create(run.join("log")).unwrap();
+        fs::write(outer.join("kamailio.cfg"), text).unwrap();
+        let log = File::create(outer.join("log")).unwrap();
 
-        let mut command = if options.namespace {
-            let mut command = Command::new("unshare");
-            command.args(["--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]);
-            command.arg("prlimit");
-            command
-        } else {
-            Command::new("prlimit")
-        };
-        command.args(["--core=unlimited:unlimited", "kamailio", "-DD", "-E"]);
+        let mut command = Command::new("prlimit");
+        command.arg("--core=unlimited:unlimited");
+        if options.namespace {
+            command.args(["unshare", "--pid", "--mount", "--fork", "--mount-proc"]);
+            command.arg("--kill-child");
+        }
+        if let Some(root) = root {
+            command.args(root.entrance());
+        }
+        command.args(["kamailio", "-DD", "-E"]);
         command.arg("-f").arg(run.join("kamailio.cfg"));
         command.arg("-P").arg(run.join("pid"));
         command.arg("-w").arg(&run).arg("-Y").arg(&run);
         command.arg("-m").arg(options.shared_mib.to_string());
         command.arg("-M").arg(options.private_mib.to_string());
         command.arg("-x").arg(options.manager.name());
+        if let Some(private) = options.private_manager {
+            command.arg("-X").arg(private.name());
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot start Kamailio through prlimit or unshare: {error}"),
         };
-        let rpc = Rpc::new(&run.join("ctl.sock"));
-        let mut instance = Self { directory, port, child, pids: Vec::new(), rpc };
+        let rpc = Rpc::new(root, &run.join("ctl.sock"));
+        let (inner_directory, pids) = (run, Vec::new());
+        let mut instance = Self { directory, inner_directory, port, child, pids, rpc };
         if !instance.wait_until_ready() {
             assert!(!instance.log().contains("unknown option"), "{}", instance.log());
             return None;
@@ -167,7 +195,7 @@ impl Instance {
         self.port
     }
 
-    /// Its run directory, which is also the working directory of its processes.
+    /// Its run directory, which is also the working directory of its processes, as we see it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -200,7 +228,7 @@ impl Instance {
 
     /// Its processes that still run; a PID that another program has by now does not count.
     pub fn survivors(&self) -> Vec<u32> {
-        let directory = self.directory.path().display().to_string();
+        let directory = self.inner_directory.display().to_string();
         let ours =
             |pid: &u32| proc::is_alive(*pid) && proc::command_line(*pid).contains(&directory);
         self.pids.iter().copied().filter(ours).collect()

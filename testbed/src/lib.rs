@@ -1,11 +1,11 @@
 //! A bed for end-to-end tests: Debian's own Kamailio under real SIP load, and everything that
 //! says independently what our programs must find in it.
 //!
-//! In the order of a test: [`kamailio`] starts an instance, [`load`] sends it requests, [`rpc`] and
-//! [`shmlog`] ask it for its own figures, [`tools`] runs `collect-evidence` and `forensics`,
-//! [`unpacked`] and [`elf`] open what they wrote without their help, [`gdb`], [`kernel`]
-//! and [`proc`] give a second opinion, [`analysis`] is what `forensics --json` promises, and [`oracle`] compares it with
-//! what the instance said.
+//! In the order of a test: [`kamailio`] starts an instance, perhaps of another release ([`foreign`]),
+//! [`load`] sends it requests, [`rpc`] and [`shmlog`] ask it for its own figures, [`tools`] runs
+//! `collect-evidence` and `forensics`, [`unpacked`] and [`elf`] open what they wrote without their
+//! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`analysis`] is what
+//! `forensics --json` promises, and [`oracle`] compares it with what the instance said.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
 //! first surprise. A test never passes because something is missing.
@@ -19,6 +19,7 @@
 
 pub mod analysis;
 pub mod elf;
+pub mod foreign;
 pub mod gdb;
 pub mod kamailio;
 pub mod kernel;

@@ -5,10 +5,21 @@ use std::process::{Command, Stdio};
 
 use crate::{Outcome, step};
 
-/// Kamailio and sipp make the cases, gdb gives the second opinion, zstd reads the bundles, Python
-/// tests the gdb scripts, gcc and make build the samples.
-const NEEDED: &[&str] =
-    &["kamailio", "sip-tester", "gdb", "zstd", "python3", "gcc", "libc6-dev", "make"];
+/// Kamailio and sipp make the cases, mmdebstrap roots of other releases whose keys are in the
+/// keyring, gdb gives the second opinion, zstd reads the bundles, Python tests the gdb scripts, gcc
+/// and make build the samples.
+const NEEDED: &[&str] = &[
+    "kamailio",
+    "sip-tester",
+    "mmdebstrap",
+    "debian-archive-keyring",
+    "gdb",
+    "zstd",
+    "python3",
+    "gcc",
+    "libc6-dev",
+    "make",
+];
 
 const INSTALL: &str = include_str!("install.sh");
 
