@@ -3,12 +3,12 @@
     (gdb) source kamailio.py
     (gdb) kam pools
 
-Reads q_malloc pools (`-x qm`) of a live process or a core, x86-64. It finds
+Reads the pools of q_malloc, f_malloc and TLSF (`-x qm`, `fm`, `tlsf`; private
+memory's manager may differ, `-X`) of a live process or a core, x86-64. It finds
 them by the exported symbols that a stripped build keeps, and the layout of a
 fragment by DWARF if there is any, else by trying the known ones. It only
 reads, calls nothing in the target, and every walk is bounded: a damaged pool
 ends with a message that says where and why, and sets $kam_broken to 1.
-f_malloc and TLSF pools are named as such and not read.
 """
 
 import argparse
@@ -122,29 +122,38 @@ class Strings:
 # ---- layouts -------------------------------------------------------------------
 
 
-class Layout:
-    """Where the fields of qm_frag and qm_frag_end are; offsets in bytes, None for absent ones."""
+OWNER = ("file", "func", "mname", "line")
 
-    def __init__(self, source, header, trailer, header_fields, trailer_fields):
+
+class Layout:
+    """Where the fields of a fragment are; offsets in bytes. Bound once, by field name.
+
+    `header` is the distance from a fragment's address to its payload, `trailer` what follows
+    the payload (0 for all but q_malloc), `block` the offsets and sizes that the pool's own
+    block needs. `unpack_header` gives `names`, then the owner's four fields and the check
+    word as far as this build has them.
+    """
+
+    def __init__(self, source, header, trailer, names, fields, narrow=(), trailer_fields=None, block=None):
         self.source = source
         self.header = header
         self.trailer = trailer
-        self.has_owner = header_fields.get("file") is not None
-        self.has_check = header_fields.get("check") is not None
-        names = ["size", "link"]
-        names += ["file", "func", "mname", "line"] if self.has_owner else []
-        names += ["check"] if self.has_check else []
-        self.unpack_header = self.reader(header_fields, names)
-        self.unpack_trailer = self.reader(trailer_fields, (["check1", "check2"] if self.has_check else []) + ["size"])
+        self.block = block or {}
+        self.has_owner = fields.get("file") is not None
+        self.has_check = fields.get("check") is not None
+        names = list(names) + list(OWNER if self.has_owner else ()) + (["check"] if self.has_check else [])
+        self.unpack_header = self.reader(fields, names, narrow)
+        if trailer_fields:
+            self.unpack_trailer = self.reader(trailer_fields, (["check1", "check2"] if self.has_check else []) + ["size"])
 
     @staticmethod
-    def reader(fields, names):
-        """A function (buffer, offset) -> the 8-byte fields in the order of `names`."""
+    def reader(fields, names, narrow=()):
+        """A function (buffer, offset) -> the fields in the order of `names`; 4 bytes each if in `narrow`, else 8."""
         places = sorted(names, key=lambda name: fields[name])
         form, end = "<", 0
         for name in places:
-            form += f"{fields[name] - end}xQ"
-            end = fields[name] + 8
+            form += f"{fields[name] - end}x{'I' if name in narrow else 'Q'}"
+            end = fields[name] + (4 if name in narrow else 8)
         unpack = struct.Struct(form).unpack_from
         order = [places.index(name) for name in names]
         if order == list(range(len(order))):
@@ -152,74 +161,176 @@ class Layout:
         return lambda buffer, offset: tuple(unpack(buffer, offset)[i] for i in order)
 
 
-OWNER_FIELDS = {"size": 0, "link": 8, "file": 16, "func": 24, "mname": 32, "line": 40}
-CHECKED_TRAILER = {"size": 32, "check1": 0, "check2": 8}
-BUILT_IN = [
-    Layout("inferred", 56, 48, {**OWNER_FIELDS, "check": 48}, CHECKED_TRAILER),
-    Layout("inferred", 64, 48, {**OWNER_FIELDS, "check": 48}, CHECKED_TRAILER),
-    Layout("inferred", 128, 48, {**OWNER_FIELDS, "check": 120}, CHECKED_TRAILER),
-    Layout("inferred", 16, 16, {"size": 0, "link": 8}, {"size": 0}),
+def offsets(type_name):
+    """(size, {field: offset}) of a type by the program's debug information; fields of an alloc_info as if its own."""
+    described = gdb.lookup_type(type_name).strip_typedefs()
+    found = {}
+    for field in described.fields():
+        if field.name:
+            found[field.name] = field.bitpos // 8
+        if field.name == "alloc_info":
+            for inner in field.type.strip_typedefs().fields():
+                found[inner.name] = (field.bitpos + inner.bitpos) // 8
+    return described.sizeof, found
+
+
+def qm_layout(source, header, fields, trailer, trailer_fields):
+    return Layout(source, header, trailer, ("size", "link"), fields, trailer_fields=trailer_fields)
+
+
+def fm_layout(source, header, fields, first, last):
+    return Layout(source, header, 0, ("size", "is_free"), fields, ("is_free", "check"), block={"first": first, "last": last})
+
+
+def tlsf_layout(source, structure, fields, control, counters):
+    """`structure`: sizeof(block_header_t), whose last two words are payload; `control`: sizeof(control_t)."""
+    block = {"structure": structure, "control": control, "counters": counters}
+    return Layout(source, fields["size"] + 8, 0, ("size", "prev_phys_block"), fields, ("line",), block=block)
+
+
+QM_OWNER = {"size": 0, "link": 8, "file": 16, "func": 24, "mname": 32, "line": 40}
+QM_TRAILER = {"size": 32, "check1": 0, "check2": 8}
+QM_LAYOUTS = [
+    qm_layout("inferred", 56, {**QM_OWNER, "check": 48}, 48, QM_TRAILER),
+    qm_layout("inferred", 64, {**QM_OWNER, "check": 48}, 48, QM_TRAILER),
+    qm_layout("inferred", 128, {**QM_OWNER, "check": 120}, 48, QM_TRAILER),
+    qm_layout("inferred", 16, {"size": 0, "link": 8}, 16, {"size": 0}),
+]
+FM_OWNER = {"file": 32, "func": 40, "mname": 48, "line": 56}
+FM_LAYOUTS = [
+    fm_layout("inferred", 72, {"size": 0, "is_free": 24, **FM_OWNER, "check": 64}, 48, 56),
+    fm_layout("inferred", 80, {"size": 0, "is_free": 8, **FM_OWNER, "check": 72}, 56, 64),
+    fm_layout("inferred", 48, {"size": 0, "is_free": 8, "check": 40}, 56, 64),
+    fm_layout("inferred", 48, {"size": 0, "is_free": 8}, 56, 64),  # should such a build leave the check word unset
+]
+TLSF_OWNER = {"file": 8, "func": 16, "mname": 24, "line": 32}
+TLSF_LAYOUTS = [
+    tlsf_layout("inferred", 64, {"prev_phys_block": 0, **TLSF_OWNER, "size": 40}, 8440, 64),
+    tlsf_layout("inferred", 32, {"prev_phys_block": 0, "size": 8}, 8408, 32),
 ]
 
 
-def dwarf_layout():
-    """The layout as the program's own debug information states it; None without."""
-    try:
-        frag, end = gdb.lookup_type("struct qm_frag"), gdb.lookup_type("struct qm_frag_end")
-        header = {field.name: field.bitpos // 8 for field in frag.fields() if field.name}
-        trailer = {field.name: field.bitpos // 8 for field in end.fields() if field.name}
-        header["link"] = header["u"]
-        header["size"], trailer["size"]  # pylint: disable=pointless-statement
-    except (gdb.error, KeyError, TypeError):
-        return None
-    if "check" in header and not {"check1", "check2"} <= trailer.keys():
-        del header["check"]
-    return Layout("dwarf", frag.sizeof, end.sizeof, header, trailer)
+def qm_dwarf():
+    (header, fields), (trailer, trailer_fields) = offsets("struct qm_frag"), offsets("struct qm_frag_end")
+    fields["link"] = fields["u"]
+    if "check" in fields and not {"check1", "check2"} <= trailer_fields.keys():
+        del fields["check"]
+    return [qm_layout("dwarf", header, fields, trailer, trailer_fields)]
+
+
+def fm_dwarf():
+    (header, fields), (_, block) = offsets("struct fm_frag"), offsets("struct fm_block")
+    found = [fm_layout("dwarf", header, fields, block["first_frag"], block["last_frag"])]
+    if "file" not in fields and fields.pop("check", None) is not None:
+        found.append(fm_layout("dwarf", header, fields, block["first_frag"], block["last_frag"]))
+    return found
+
+
+def tlsf_dwarf():
+    (structure, fields), (control, block) = offsets("block_header_t"), offsets("control_t")
+    return [tlsf_layout("dwarf", structure, fields, control, block["total_size"])]
 
 
 # ---- pools ---------------------------------------------------------------------
 
 
 class Pool:
-    """One q_malloc pool: its block's counters and a bounded walk over its fragments."""
+    """One pool: its block's counters, and a bounded walk over its fragments.
+
+    What every manager's pool has; QmPool, FmPool and TlsfPool add how theirs is laid out and walked.
+    `counted` is whether free bytes and real_used add up to the size, as core.shmmem has them.
+    """
+
+    MANAGER = ""
+    KNOWN = ()  # layouts to try
+    counted = True
 
     def __init__(self, kind, block):
         self.kind = kind
         self.block = block
-        data = read(block, 64)
-        if data is None:
-            raise Trouble(f"{kind}: the pool's block at {block:#x} is not readable (was this memory left out of the core?)")
-        fields = struct.unpack_from("<7Q", data, 8)
-        self.size, self.used, self.real_used, self.max_real_used, self.free_fragments, self.first, self.last = fields
         self.damage = []  # what was found wrong, in order
         self.damages = 0  # how many, beyond those kept in `damage`
         self.complete = False  # the last walk met the pool's end exactly
-        if not block + 64 <= self.first < self.last < block + self.size or self.size > 1 << 46:
-            raise Trouble(
-                f"{kind}: the block at {block:#x} does not look like q_malloc's: size {self.size}, "
-                f"first fragment {self.first:#x}, last trailer {self.last:#x}"
-            )
-        self.layout = dwarf_layout() or self.infer()
+        self.layout = None
+        self.refused = "no layout is known"
+        if read(block, 64) is None:
+            raise Trouble(f"{kind}: the pool's block at {block:#x} is not readable (was this memory left out of the core?)")
+        stated = self.dwarf()
+        if stated and self.adopt(stated[0]) and len(stated) == 1:
+            return
+        if not self.infer(stated or self.KNOWN):
+            raise Trouble(f"{kind}: the block at {block:#x} does not look like {self.MANAGER}'s: {self.refused}")
 
-    def infer(self):
-        """The known layout that fits most fragments at the pool's beginning; None if none does."""
-        best, best_count = None, 0
-        for layout in BUILT_IN:
-            self.layout = layout
+    def dwarf(self):
+        """The layouts that the program's own debug information allows; empty without any."""
+        try:
+            return self.stated()
+        except (gdb.error, KeyError, TypeError, AttributeError):
+            return []
+
+    @staticmethod
+    def stated():
+        return []
+
+    def adopt(self, layout):
+        """Reads the block's counters by `layout`; False, with the reason in `refused`, if they cannot be."""
+        raise NotImplementedError
+
+    def infer(self, layouts):
+        """Adopts the layout that fits most fragments at the pool's beginning; False if the block fits none.
+
+        The block may fit where no fragment does: then `layout` is None.
+        """
+        best, best_count, possible = None, 0, None
+        for layout in layouts:
+            if not self.adopt(layout):
+                continue
+            possible = possible or layout
             count = 0
             for _ in self.walk(strict=True):
                 count += 1
-                if count == PROBE:
+                if count == PROBE and self.sure():
                     break
             if self.complete:
-                return layout
+                return True
+            if not self.sure():
+                continue
+            count += PROBE * self.end_mark_holds()
             if count > best_count:
                 best, best_count = layout, count
-        return best
+        if possible is None:
+            return False
+        self.adopt(best or possible)
+        self.layout = best
+        return True
+
+    def sure(self):
+        """Whether one fragment that fits says anything; else only a whole walk does."""
+        return True
+
+    def end_mark_holds(self):
+        """Whether the pool's end, found without the walk, looks as this layout wants it."""
+        return False
 
     def overhead(self):
         """Bytes that a fragment needs besides its payload."""
         return self.layout.header + self.layout.trailer if self.layout else 0
+
+    def extent(self, fragment):
+        """Where a fragment begins and ends (half-open)."""
+        return fragment[0], fragment[0] + fragment[1] + self.overhead()
+
+    def begin(self):
+        """The address behind the pool's own block."""
+        return self.first
+
+    def limit(self):
+        """The address behind the pool."""
+        return self.block + self.size
+
+    def real(self, used, used_fragments, free_fragments):
+        """real_used as the manager itself counts it."""
+        return self.first - self.block + used + (used_fragments + free_fragments) * self.overhead()
 
     def bad(self, message):
         self.damages += 1
@@ -233,6 +344,24 @@ class Pool:
         `complete` False and the reason in `damage`. With `strict`, stops at the
         first doubt. A wrong check word alone is noted and the walk goes on.
         """
+        raise NotImplementedError
+
+
+class QmPool(Pool):
+    """q_malloc: each fragment has a header and a trailer; the size is in both."""
+
+    MANAGER = "q_malloc"
+    KNOWN = QM_LAYOUTS
+    stated = staticmethod(qm_dwarf)
+
+    def adopt(self, layout):
+        fields = struct.unpack("<7Q", read(self.block + 8, 56))
+        self.size, self.used, self.real_used, self.max_real_used, self.free_fragments, self.first, self.last = fields
+        self.refused = f"size {self.size}, first fragment {self.first:#x}, last trailer {self.last:#x}"
+        self.layout = layout
+        return self.block + 64 <= self.first < self.last < self.block + self.size and self.size <= 1 << 46
+
+    def walk(self, strict=False):
         layout = self.layout
         self.damage, self.damages, self.complete = [], 0, False
         if layout is None:
@@ -302,6 +431,204 @@ class Pool:
             )
 
 
+class HeaderPool(Pool):
+    """A pool whose fragments have a header only: a size can be judged by nothing but what follows it."""
+
+    def doubt(self, fields, previous):
+        """What is wrong with a header that follows the fragment `previous` (None for the first), or None."""
+        raise NotImplementedError
+
+    def sized(self, fields):
+        """(size, free) of a fragment."""
+        raise NotImplementedError
+
+    def ends(self, at, fields):
+        """Whether the pool's end mark is at `at`."""
+        raise NotImplementedError
+
+    def stop(self, at):
+        return f"{max(0, self.end - at)} bytes of the pool were not walked"
+
+    def possible(self, at, size):
+        return size > 0 and size % 8 == 0 and at + self.step + size <= self.end
+
+    def walk(self, strict=False):
+        self.damage, self.damages, self.complete = [], 0, False
+        layout = self.layout
+        if layout is None:
+            self.bad(f"{self.first:#x}: no known layout fits the first fragment")
+            return
+        header, unpack_header, step, end = layout.header, layout.unpack_header, self.step, self.end
+        owner_end = 6 if layout.has_owner else 2
+        nobody = () if layout.has_owner else (0, 0, 0, 0)
+        at, base, window = self.first, 0, b""
+        previous = None  # not handed out before what follows it is known to be a fragment
+        while True:
+            offset = at - base
+            if not 0 <= offset <= len(window) - header:
+                base, offset = at, 0
+                window = read_some(at, min(WINDOW, end + header - at))
+                if len(window) < header:
+                    if previous:
+                        yield previous
+                    self.bad(f"{at:#x}: the header is not readable; {self.stop(at)}")
+                    return
+            fields = unpack_header(window, offset)
+            if self.ends(at, fields):
+                if previous:
+                    yield previous
+                self.complete = True
+                return
+            size, free = self.sized(fields)
+            doubt = self.doubt(fields, previous)
+            this = (at, size, free) + fields[2:owner_end] + nobody
+            possible = self.possible(at, size)
+            if doubt or not possible:
+                if strict:
+                    return
+                if doubt and possible and self.chain_at(at + step + size, this):
+                    self.bad(f"{at:#x}: {doubt}: header overwritten")
+                elif at == end:
+                    if previous:
+                        yield previous
+                    self.bad(f"{at:#x}: the mark of the pool's end is overwritten")
+                    self.complete = True
+                    return
+                elif doubt and previous:
+                    self.bad(
+                        f"{previous[0]:#x}: no fragment follows at {at:#x} ({doubt}): its size {previous[1]:#x} is wrong, "
+                        f"or its payload was written past its end; {self.stop(previous[0])}"
+                    )
+                    return
+                else:
+                    if previous:
+                        yield previous
+                    zero = " (all zero: perhaps not saved in this core)" if not any(fields) else ""
+                    culprit = f", or {previous[0]:#x} before it was written past its end" if previous and not layout.has_check else ""
+                    self.bad(f"{at:#x}: {doubt or f'impossible size {size:#x}'}{culprit}{zero}; {self.stop(at)}")
+                    return
+            if previous:
+                yield previous
+            previous = this
+            at += step + size
+
+    def chain_at(self, address, previous):
+        """Whether a chain of fragments, or the pool's end, begins at `address`: one header alone can be chance."""
+        for _ in range(16):
+            data = read(address, self.layout.header)
+            if data is None:
+                return False
+            fields = self.layout.unpack_header(data, 0)
+            if self.ends(address, fields):
+                return True
+            size, free = self.sized(fields)
+            if self.doubt(fields, previous) or not self.possible(address, size):
+                return False
+            previous = (address, size, free)
+            address += self.step + size
+        return True
+
+
+class FmPool(HeaderPool):
+    """f_malloc: a check word in each header; a header of size 0 at the pool's end, to which the block points."""
+
+    MANAGER = "f_malloc"
+    KNOWN = FM_LAYOUTS
+    stated = staticmethod(fm_dwarf)
+
+    def adopt(self, layout):
+        self.size, self.used, self.real_used, self.max_real_used, self.free_fragments = struct.unpack("<5Q", read(self.block + 8, 40))
+        self.first, self.end = word(self.block + layout.block["first"]), word(self.block + layout.block["last"])
+        self.refused = f"size {self.size}, first fragment {hexed(self.first)}, last {hexed(self.end)}"
+        self.layout, self.step = layout, layout.header
+        if self.first is None or self.end is None:
+            return False
+        return self.block + 64 <= self.first < self.end < self.block + self.size and self.size <= 1 << 46
+
+    def sure(self):
+        return self.layout.has_check
+
+    def end_mark_holds(self):
+        data = read(self.end, self.layout.header)
+        return data is not None and self.ends(self.end, self.layout.unpack_header(data, 0))
+
+    def real(self, used, used_fragments, free_fragments):
+        return super().real(used, used_fragments, free_fragments + 1)
+
+    def sized(self, fields):
+        return fields[0], fields[1] != 0
+
+    def doubt(self, fields, previous):
+        if self.layout.has_check and fields[-1] != START:
+            return f"check word {fields[-1]:#x} instead of {START:#x}"
+        return None
+
+    def ends(self, at, fields):
+        return at == self.end and fields[0] == 0 and (fields[-1] == END1 or not self.layout.has_check)
+
+
+class TlsfPool(HeaderPool):
+    """TLSF: no check word; whether a fragment is free is in its own header and in the next one's.
+
+    The first word of a header, prev_phys_block, belongs to the payload before it and
+    counts only if that is free. The last header has size 0.
+    """
+
+    MANAGER = "tlsf_malloc"
+    KNOWN = TLSF_LAYOUTS
+    counted = False
+    stated = staticmethod(tlsf_dwarf)
+
+    def adopt(self, layout):
+        self.layout, self.step = layout, layout.header - 8
+        self.first = self.block + layout.block["control"] - 8
+        data = read(self.block + layout.block["counters"], 40)
+        if data is None:
+            self.refused = "its counters are not readable"
+            return False
+        self.size, self.used, self.real_used, self.max_real_used, self.free_fragments = struct.unpack("<5Q", data)
+        self.end = self.limit() - layout.header
+        self.refused = f"size {self.size}, used {self.used}, real used {self.real_used}"
+        return layout.block["control"] < self.size <= 1 << 46 and self.used <= self.real_used <= self.size
+
+    def overhead(self):
+        return self.step
+
+    def extent(self, fragment):
+        return fragment[0] + 8, fragment[0] + self.layout.header + fragment[1]
+
+    def begin(self):
+        return self.first + 8
+
+    def limit(self):
+        return self.block + self.size + 2 * self.step  # total_size leaves two headers out
+
+    def real(self, used, used_fragments, free_fragments):
+        block = self.layout.block if self.layout else self.KNOWN[0].block
+        return block["control"] + used + used_fragments * (block["structure"] - 8)
+
+    def sized(self, fields):
+        return fields[0] & ~3, fields[0] & 1 == 1
+
+    def doubt(self, fields, previous):
+        before_free = previous is not None and previous[2]
+        if (fields[0] & 2 == 2) != before_free:
+            return f"size word {fields[0]:#x}, which does not say that the fragment before it is {'free' if before_free else 'used'}"
+        if before_free and fields[1] != previous[0]:
+            return f"prev_phys_block {fields[1]:#x} instead of {previous[0]:#x}"
+        if self.layout.has_owner and fields[0] & 1 == 0:
+            for name, pointer in zip(OWNER, fields[2:5]):
+                if not 0 < pointer < 1 << 47:
+                    return f"{name} {pointer:#x}, which is no address"
+        return None
+
+    def ends(self, at, fields):
+        return at == self.end and fields[0] & ~2 == 0
+
+
+MANAGERS = {"q_malloc": QmPool, "qm_malloc": QmPool, "f_malloc": FmPool, "fm_malloc": FmPool, "tlsf_malloc": TlsfPool}
+
+
 def hexed(value):
     return "nothing" if value is None else f"{value:#x}"
 
@@ -332,18 +659,41 @@ def locate(kind):
     return name, block
 
 
+def open_any(kind, block):
+    """The pool at `block` whose manager is not known: the one whose walk ends at its own end mark, else the one that gets furthest."""
+    best, best_count, reasons = None, 0, []
+    for pool_type in (QmPool, FmPool, TlsfPool):
+        try:
+            pool = pool_type(kind, block)
+        except Trouble as trouble:
+            reasons.append(str(trouble))
+            continue
+        count = sum(1 for _ in pool.walk())
+        if pool.complete:
+            return pool
+        if count > best_count:
+            best, best_count = pool, count
+    if best is None:
+        raise Trouble("; ".join(reasons) or f"{kind}: no known manager's fragments are in the block at {block:#x}")
+    return best
+
+
 def open_pool(what):
     """The pool named "pkg" or "shm", or the one whose block is at the address `what`."""
     if what not in ("pkg", "shm"):
-        return Pool("pool", evaluate(what))
+        return open_any("pool", evaluate(what))
     name, block = locate(what)
-    if name not in ("q_malloc", "qm_malloc") and not name.startswith("<"):
-        raise Trouble(f"{what}: manager {name}: not read by these scripts yet")
-    pool = Pool(what, block)
+    if name.startswith("<"):
+        return open_any(what, block)
+    if name not in MANAGERS:
+        raise Trouble(f"{what}: manager {name}: not known to these scripts")
+    pool = MANAGERS[name](what, block)
     if pool.layout is None:  # damaged from its first fragment on: the other pool may tell
         other_name, other = locate("shm" if what == "pkg" else "pkg")
         if other_name == name:
-            pool.layout = Pool("other", other).layout
+            layout = MANAGERS[name]("other", other).layout
+            if layout:
+                pool.adopt(layout)
     return pool
 
 
@@ -475,7 +825,10 @@ class Pools(Command):
             try:
                 name, block = locate(kind)
                 row = {"kind": kind, "manager": name, "block": f"{block:#x}"}
-                rows.append((row, self.fill(row, open_pool(kind))))
+                pool = open_pool(kind)
+                if name not in MANAGERS:
+                    row["manager"] = pool.MANAGER
+                rows.append((row, self.fill(row, pool)))
             except Trouble as trouble:
                 gdb.set_convenience_variable("kam_broken", 1)
                 rows.append(({"kind": kind, "error": str(trouble)}, None))
@@ -506,7 +859,7 @@ class Pools(Command):
         }
         row["walk"] = {
             "used": used[1],
-            "real_used": pool.first - pool.block + used[1] + (used[0] + free[0]) * pool.overhead(),
+            "real_used": pool.real(used[1], used[0], free[0]),
             "free": free[1],
             "used_fragments": used[0],
             "free_fragments": free[0],
@@ -523,13 +876,16 @@ class Pools(Command):
     def show(row, pool):
         counters, walk, layout = row["counters"], row["walk"], row["layout"]
         out(f"{row['kind']}: {row['manager']} at {row['block']}, {counters['size']} bytes")
-        out(f"  fragments      header {layout['header']}, trailer {layout['trailer']} bytes ({layout['source']})")
+        trailer = f", trailer {layout['trailer']}" if layout["trailer"] else ""
+        out(f"  fragments      header {layout['header']}{trailer} bytes ({layout['source']})")
         out("                        block's counters         by walking")
         for label, key in (("used", "used"), ("real used", "real_used"), ("free fragments", "free_fragments")):
             out(f"  {label:<18}{counters[key]:>22}{walk[key]:>19}")
         out(f"  {'used fragments':<18}{'-':>22}{walk['used_fragments']:>19}")
         out(f"  {'free bytes':<18}{counters['size'] - counters['real_used']:>22}{walk['free']:>19}")
         out(f"  {'most real used':<18}{counters['max_real_used']:>22}{'-':>19}")
+        if not pool.counted:
+            out("  (free bytes differ: the counter takes a used fragment's header for larger than it is)")
         if row["agrees"]:
             out("  the walk and the counters agree")
         elif pool.complete:
@@ -631,22 +987,23 @@ class Frag(Command):
             except Trouble as trouble:
                 out(f"{trouble}")
         for pool in pools:
-            if pool.block <= target < pool.block + pool.size:
+            if pool.block <= target < pool.limit():
                 self.show(pool, target)
                 return
         raise Trouble(f"{target:#x} is in neither pool")
 
     @staticmethod
     def show(pool, target):
-        if target < pool.first:
-            out(f"{target:#x} is in the {pool.kind} pool's own block ({pool.block:#x} to {pool.first:#x})")
+        if target < pool.begin():
+            out(f"{target:#x} is in the {pool.kind} pool's own block ({pool.block:#x} to {pool.begin():#x})")
             return
         before = found = None
         for fragment in pool.walk():
             if found:
                 Frag.line("after ", pool, fragment)
                 return
-            if fragment[0] <= target < fragment[0] + fragment[1] + pool.overhead():
+            begin, end = pool.extent(fragment)
+            if begin <= target < end:
                 found = fragment
                 if before:
                     Frag.line("before", pool, before)
@@ -654,7 +1011,8 @@ class Frag(Command):
                 Frag.detail(pool, found, target)
             before = fragment
         if not found:
-            out(f"{target:#x} lies in the {pool.kind} pool, beyond what could be walked")
+            beyond = "behind its last fragment" if pool.complete else "beyond what could be walked"
+            out(f"{target:#x} lies in the {pool.kind} pool, {beyond}")
         report(pool)
 
     @staticmethod

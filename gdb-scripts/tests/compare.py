@@ -5,9 +5,12 @@ compare.py truth pools  TRUTH JSON PID      kam pools  against a sample's truth
 compare.py truth owners TRUTH JSON PID KIND kam owners against a sample's truth
 compare.py truth procs  TRUTH JSON
 compare.py truth classic TRUTH TEXT PID KIND   qm-owners.gdb's lines
+compare.py made pools JSON HEADER SOURCE    kam pools  against layouts.c
+compare.py made owners JSON                 kam owners against layouts.c
 compare.py kamailio shm  JSON RPC           kam pools  against core.shmmem
 compare.py kamailio pkg  JSON RPC PID       kam pools  against pkg.stats
 compare.py kamailio owners JSON RPC         kam owners shm against mod.stats all shm
+compare.py kamailio blocks JSON JSON JSON SHM PKG  kam pools, owners shm, owners pkg against the blocks' counters
 compare.py kamailio procs JSON RPC          against core.psx
 """
 
@@ -83,6 +86,24 @@ def truth_classic(truth, answer, pid, kind):
     expect("damage line", "DAMAGED" in text, False)
 
 
+def made_pools(answer, header, source):
+    """layouts.c: 301 fragments, each third free, of 64 + 8 * (i % 5) bytes."""
+    for row in load(answer)["pools"]:
+        expect("layout", row["layout"], {"header": int(header), "trailer": 0, "source": source})
+        expect("agrees, damage", (row["agrees"], row["damage"]), (True, []))
+        walk = row["walk"]
+        counted = (walk["used_fragments"], walk["used"], walk["free_fragments"], walk["free"])
+        expect("counted", counted, (201, 16064, 100, 8000))
+
+
+def made_owners(answer):
+    answer = load(answer)
+    owners = {owner["function"]: (owner["module"], owner["file"], owner["line"], owner["fragments"]) for owner in answer["owners"]}
+    expect("fragments, bytes, complete", (answer["fragments"], answer["bytes"], answer["complete"]), (201, 16064, True))
+    if answer["owners_in_fragments"]:
+        expect("owners", owners, {"even": ("core", "core: made.c", 7, 101), "odd": ("core", "core: made.c", 7, 100)})
+
+
 def rpc_records(path, first):
     """The `name: value` lines of kamcmd's answer, one dictionary a record that begins with `first`."""
     records = []
@@ -98,9 +119,11 @@ def kamailio_shm(answer, rpc):
     record = rpc_records(rpc, "total")[0]
     walk = row["walk"]
     expect("agrees", row["agrees"], True)
+    # TLSF's figure is the difference of two counters, not the payload of the free fragments.
+    free = row["counters"]["size"] - walk["real_used"] if row["manager"] == "tlsf_malloc" else walk["free"]
     expect(
         "core.shmmem",
-        {"total": row["counters"]["size"], "free": walk["free"], "used": walk["used"], "real_used": walk["real_used"],
+        {"total": row["counters"]["size"], "free": free, "used": walk["used"], "real_used": walk["real_used"],
          "max_used": row["counters"]["max_real_used"], "fragments": walk["free_fragments"]},
         {name: int(record[name]) for name in ("total", "free", "used", "real_used", "max_used", "fragments")},
     )
@@ -117,6 +140,20 @@ def kamailio_pkg(answer, rpc, pid):
          "total_size": row["counters"]["size"], "total_frags": walk["free_fragments"]},
         {name: int(record[name]) for name in ("used", "free", "real_used", "total_size", "total_frags")},
     )
+
+
+def kamailio_blocks(answer, shm, pkg, shm_manager, pkg_manager):
+    rows = {row["kind"]: row for row in load(answer)["pools"]}
+    for kind, owners, manager in (("shm", load(shm), shm_manager), ("pkg", load(pkg), pkg_manager)):
+        row = rows[kind]
+        expect(f"{kind} manager, agrees, damage", (row["manager"], row["agrees"], row["damage"]), (manager, True, []))
+        for field in ("used", "real_used", "free_fragments"):
+            expect(f"{kind} {field}", row["walk"][field], row["counters"][field])
+        expect(f"{kind} many fragments", row["walk"]["used_fragments"] > 500, True)
+        expect(f"{kind} owners: fragments", owners["fragments"], row["walk"]["used_fragments"])
+        expect(f"{kind} owners: bytes", owners["bytes"], row["counters"]["used"])
+        unnamed = [owner for owner in owners["owners"] if "<" in owner["file"] + owner["function"] + owner["module"]]
+        expect(f"{kind} owners without a name", unnamed, [])
 
 
 def kamailio_owners(answer, rpc):

@@ -3,6 +3,8 @@
 
 damage.py CORE ADDRESS HEX    the bytes HEX at ADDRESS (0x...)
 damage.py CORE ADDRESS +N     the 8-byte word at ADDRESS, plus N (may be negative)
+
+Prints the bytes that were there, in hex, so that a second call can undo it.
 """
 
 import struct
@@ -28,11 +30,13 @@ def main(path, address, change):
         if change[0] in "+-":
             place = file_offset(core, address, 8)
             core.seek(place)
-            (old,) = struct.unpack("<Q", core.read(8))
-            new = struct.pack("<Q", (old + int(change)) % 2**64)
+            (word,) = struct.unpack("<Q", core.read(8))
+            new = struct.pack("<Q", (word + int(change)) % 2**64)
         else:
             new = bytes.fromhex(change)
             place = file_offset(core, address, len(new))
+        core.seek(place)
+        print(core.read(len(new)).hex())
         core.seek(place)
         core.write(new)
 
