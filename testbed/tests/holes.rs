@@ -64,7 +64,7 @@ fn a_gibibyte_with_twenty_mebibytes_in_use() {
             match &range.content {
                 Content::Zero => {}
                 Content::Shared { member: named, .. } => {
-                    assert_eq!(*named, member);
+                    assert_eq!(**named, *member);
                     shared.push(addresses);
                 }
                 other => panic!("process {pid}, {addresses:x?}: {other:?}"),
