@@ -356,7 +356,7 @@ fn memory(
         Limits { stop: Duration::from_millis(options.stop_timeout), pause: options.pause_limit() };
     let choices = Choices { rings: options.rings, map_files: rights.map_files };
     progress.line(format_args!("freezing {} processes", target.processes.len()));
-    let snapshot = match capture::take(target, estimate, &mut store, choices, limits) {
+    let mut snapshot = match capture::take(target, estimate, &mut store, choices, limits) {
         Ok(snapshot) => snapshot,
         Err(error) => {
             progress.line(format_args!("cannot freeze: {error}"));
@@ -386,6 +386,10 @@ fn memory(
     let result = snapshot.write(target, bundle, &|bytes| progress.at(bytes.saturating_sub(at)));
     progress.end();
     result?;
+    // The copy may be most of what our control group allows; the modules need room too.
+    snapshot.saved.clear();
+    snapshot.pools.clear();
+    drop(store);
     let written = bundle.content_length().saturating_sub(at);
     let rate = f64_of(written) / writing.elapsed().as_secs_f64().max(0.000_001);
     progress.line(format_args!("memory: {}, {}/s", human(written), human(u64_of(rate))));

@@ -214,10 +214,19 @@ impl HeapArgs {
 
 impl ExtractArgs {
     fn run(&self, out: &mut dyn Write) -> Result<u8> {
-        let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
-        let case = self.input.case(options)?;
         let output =
             self.output.clone().unwrap_or_else(|| PathBuf::from(format!("core.{}", self.pid)));
+        let same = |input: &PathBuf| match (input.canonicalize(), output.canonicalize()) {
+            (Ok(input), Ok(output)) => input == output,
+            _ => false,
+        };
+        anyhow::ensure!(
+            !self.input.inputs.iter().any(same),
+            "{}: is the input itself",
+            output.display()
+        );
+        let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
+        let case = self.input.case(options)?;
         let member = case.members.iter().find(|member| member.process.pid == Some(self.pid));
         let member = member.with_context(|| {
             let pids: Vec<String> = case

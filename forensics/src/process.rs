@@ -6,6 +6,8 @@
 //! mappings that were never written (the file's bytes hold) and whatever `coredump_filter` or a
 //! `MADV_DONTDUMP` excludes (not known); `p_filesz < p_memsz` means "not saved" there, never zero.
 
+use std::sync::Arc;
+
 use bundle::notes::Content as RangeContent;
 
 use crate::addr::{Addr, AddrRange};
@@ -121,7 +123,7 @@ fn collected(
         RangeContent::Data => data(place, core),
         RangeContent::Zero => one(Content::Zero, Some(true)),
         RangeContent::NotSaved { why } => {
-            one(Content::Absent(Why::NotSaved(why.to_string())), None)
+            one(Content::Absent(Why::NotSaved(Arc::clone(why))), None)
         }
         RangeContent::Shared { member, offset } => match evidence.shared.get(&**member) {
             Some(blob) => one(Content::Bytes { blob: blob.clone(), offset: *offset }, Some(true)),
@@ -153,10 +155,10 @@ fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
 
 /// A range that holds a file's bytes: from the module file, if it is at hand. The last page of a
 /// mapping is zero behind the end of the file.
-fn from_file(place: AddrRange, path: &str, offset: u64, modules: &ModuleMap) -> Vec<Segment> {
-    let module = modules.iter().find(|module| module.path == path);
+fn from_file(place: AddrRange, path: &Arc<str>, offset: u64, modules: &ModuleMap) -> Vec<Segment> {
+    let module = modules.by_path(path);
     let Some(Ok(file)) = module.map(|module| &module.file) else {
-        let why = Why::ModuleMissing { path: path.to_owned() };
+        let why = Why::ModuleMissing { path: Arc::clone(path) };
         return vec![Segment { range: place, writable: None, content: Content::Absent(why) }];
     };
     let held = file.blob().length().saturating_sub(offset).min(place.length());
@@ -207,10 +209,10 @@ fn other_writer(core: &CoreFile, files: &[MappedFile], modules: &ModuleMap) -> V
             Some(file) => {
                 let inside = hole.start.0.saturating_sub(file.range.start.0);
                 let offset = file.offset.saturating_add(inside);
-                segments.extend(from_file(hole, &file.path, offset, modules));
+                segments.extend(from_file(hole, &file.path.as_str().into(), offset, modules));
             }
             None => {
-                let why = Why::NotSaved(format!("left out by the {}", core.writer.name()));
+                let why = Why::NotSaved(format!("left out by the {}", core.writer.name()).into());
                 segments.push(Segment { range: hole, writable, content: Content::Absent(why) });
             }
         }

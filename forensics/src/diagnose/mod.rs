@@ -9,6 +9,7 @@ mod counters_disagree;
 mod input_cut;
 mod nearly_full;
 mod owner_stands_out;
+mod pool_not_read;
 mod process_not_captured;
 
 use serde::Serialize;
@@ -27,6 +28,7 @@ pub trait Rule: Sync {
 /// All rules, in the order in which findings of equal severity are shown.
 pub static ALL: &[&dyn Rule] = &[
     &input_cut::InputCut,
+    &pool_not_read::PoolNotRead,
     &chain_broken::ChainBroken,
     &check_overwritten::CheckOverwritten,
     &counters_disagree::CountersDisagree,

@@ -21,8 +21,13 @@ use thiserror::Error;
 
 pub use archive::Member;
 
-use crate::bytes::{Blob, FrameStore, map_file};
+use crate::bytes::{Blob, BlobError, FrameStore, map_file};
 use crate::gap::Gap;
+
+/// A larger header or manifest is not ours: one line for each of a million members fits.
+const LARGEST_JSON: u64 = 256 << 20;
+/// Of a text member only so many bytes are read.
+const LARGEST_TEXT: u64 = 1 << 20;
 
 /// How inputs are opened.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +201,10 @@ impl Evidence {
     fn add_content(&mut self, path: &Path, content: Blob) -> Result<(), InputError> {
         let unknown =
             |what: &str| InputError::Unknown { path: path.to_owned(), what: what.to_owned() };
-        let start = content.peek(0, 512).map_err(|_| unknown("an empty file"))?;
+        let start = content.peek(0, 512).map_err(|_| match self.cuts.last() {
+            Some(why) => unknown(&format!("nothing of it can be read ({why})")),
+            None => unknown("an empty file"),
+        })?;
         if start.starts_with(b"\x7fELF") {
             let (label, declared) = (path.display().to_string(), content.length());
             self.cores.push(CoreInput { label, pid: None, blob: content.clone(), declared });
@@ -272,7 +280,11 @@ impl Evidence {
     }
 
     fn json<T: serde::de::DeserializeOwned>(&mut self, found: &Member) -> Option<T> {
-        let parsed = match found.blob.all() {
+        let length = found.blob.length();
+        let readable = length <= LARGEST_JSON;
+        let bytes = if readable { found.blob.all() } else { Err(BlobError::End) };
+        let parsed = match bytes {
+            _ if !readable => Err(format!("{length} bytes are too many")),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -282,7 +294,8 @@ impl Evidence {
     /// A text member, as far as it is there.
     pub fn text(&self, path: &str) -> Option<String> {
         let blob = self.texts.get(path)?;
-        let bytes = blob.all().ok()?;
+        let bytes = blob.slice(0, LARGEST_TEXT);
+        let bytes = bytes.all().ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

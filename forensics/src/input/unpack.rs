@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapOptions};
 
 use crate::bytes::{Blob, map_file};
 use crate::num::{narrow, wide};
@@ -70,7 +70,12 @@ pub(super) struct Unpacked {
 /// is kept up to the damage.
 pub(super) fn unpack(file: &[u8], compression: Compression, memory: u64) -> io::Result<Unpacked> {
     let mut reader: Box<dyn Read + '_> = match compression {
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file)?),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::new(file)?;
+            // As `zstd --long=31` writes it.
+            decoder.window_log_max(31)?;
+            Box::new(decoder)
+        }
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
         Compression::Xz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(file)),
         Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(file)),
@@ -164,7 +169,8 @@ fn write_at(file: &mut File, at: u64, piece: &[u8]) -> io::Result<()> {
 
 /// An anonymous mapping: pages that nobody writes do not exist.
 fn sparse(length: u64, pieces: Vec<(u64, Vec<u8>)>) -> io::Result<Mmap> {
-    let mut map = MmapMut::map_anon(narrow(length))?;
+    // Not reserved: mostly holes, and longer than this machine's memory if need be.
+    let mut map = MmapOptions::new().len(narrow(length)).no_reserve_swap().map_anon()?;
     for (at, piece) in pieces {
         let start = narrow(at);
         if let Some(place) = map.get_mut(start..start.saturating_add(piece.len())) {

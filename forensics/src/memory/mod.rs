@@ -9,6 +9,8 @@
 mod cursor;
 mod segments;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 pub use cursor::Cursor;
@@ -25,7 +27,7 @@ pub enum Why {
     Unmapped,
     /// It was mapped, but whoever wrote the core left it out.
     #[error("not in the core: {0}")]
-    NotSaved(String),
+    NotSaved(Arc<str>),
     /// It was in the part of the file that is missing.
     #[error("not in the core: file cut short")]
     Truncated,
@@ -36,7 +38,7 @@ pub enum Why {
     #[error("in {path}, which is not at hand")]
     ModuleMissing {
         /// The file's path on the host.
-        path: String,
+        path: Arc<str>,
     },
 }
 

@@ -9,7 +9,7 @@
 mod file;
 mod library;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use file::{ModuleFile, Symbol};
@@ -53,6 +53,7 @@ impl Module {
 #[derive(Clone, Debug, Default)]
 pub struct ModuleMap {
     modules: Vec<Module>,
+    paths: HashMap<String, usize>,
 }
 
 impl ModuleMap {
@@ -67,12 +68,19 @@ impl ModuleMap {
             .filter_map(|(path, files)| module(path, &files, memory, library))
             .collect();
         modules.sort_by_key(|module| module.range.start);
-        Self { modules }
+        let paths = modules.iter().enumerate();
+        let paths = paths.map(|(index, module)| (module.path.clone(), index)).collect();
+        Self { modules, paths }
     }
 
     /// The modules, by address.
     pub fn iter(&self) -> impl Iterator<Item = &Module> {
         self.modules.iter()
+    }
+
+    /// The module that was mapped from a path.
+    pub fn by_path(&self, path: &str) -> Option<&Module> {
+        self.paths.get(path).and_then(|index| self.modules.get(*index))
     }
 
     /// The module that holds an address.

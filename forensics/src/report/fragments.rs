@@ -15,6 +15,8 @@ use crate::units::size;
 
 /// Bytes of content shown in a list.
 const PREVIEW: usize = 32;
+/// Length of the largest trailer of any manager, in bytes.
+const LARGEST_TRAILER: u64 = 48;
 /// Bytes of content shown in full.
 const FULL: u64 = 4096;
 
@@ -97,7 +99,13 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
         let all = &walked.summary.fragments;
         let index = all.partition_point(|fragment| fragment.header <= at);
         let Some(index) = index.checked_sub(1) else { continue };
-        let Some(fragment) = all.get(index).filter(|_| walked.range.contains(at)) else { continue };
+        // Behind the last fragment before a break lies what no fragment is known to hold.
+        let next = all.get(index.saturating_add(1)).map(|next| next.header);
+        let holds = |fragment: &&Fragment| {
+            let gap = next.and_then(|next| next.offset_from(fragment.payload.end));
+            at < fragment.payload.end || gap.is_some_and(|gap| gap <= LARGEST_TRAILER)
+        };
+        let Some(fragment) = all.get(index).filter(holds) else { continue };
         let mut names = Names::new(&member.process);
         let mut text = format!(
             "{} of {}\n",

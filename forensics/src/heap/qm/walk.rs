@@ -17,9 +17,9 @@ const START_CHECK: u64 = 0xf0f0_f0f0;
 /// In the trailer of every fragment, used or free.
 const END_CHECKS: [u64; 2] = [0xc0c0_c0c0, 0xabcd_efed];
 
-/// Bytes of a pool that may be searched for trailers, as a multiple of its length: damage in many
-/// places must not make the work grow with their number.
-const SEARCHES: u64 = 4;
+/// Bytes that may be searched for trailers in one walk: damage in many places must not make the
+/// work grow with their number.
+const SEARCHED: u64 = 1 << 30;
 
 /// Steps through a pool. Each step moves to a higher address, so it ends on any bytes.
 pub(super) struct Walk<'a> {
@@ -46,9 +46,8 @@ struct Read {
 impl<'a> Walk<'a> {
     /// From the header of the first fragment to `end`, the first address behind the last trailer.
     pub(super) fn new(cursor: Cursor<'a>, shape: Shape, first: Addr, end: Addr) -> Self {
-        let budget = end.0.saturating_sub(first.0).saturating_mul(SEARCHES);
         let at_break = AtBreak::Resume;
-        Self { cursor, shape, first, at: first, end, tail: None, budget, at_break }
+        Self { cursor, shape, first, at: first, end, tail: None, budget: SEARCHED, at_break }
     }
 
     /// The same walk, ending at the first break or going on behind it.
