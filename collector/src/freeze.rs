@@ -196,6 +196,7 @@ enum Progress {
 #[derive(Debug)]
 struct Tracee {
     pid: u32,
+    tid: u32,
     progress: Progress,
 }
 
@@ -233,7 +234,7 @@ impl Tracer {
         self.seize_new(pids);
         let mut asleep_since: Option<Instant> = None;
         loop {
-            while self.take_report() {}
+            self.take_reports();
             if !self.waiting() && !self.seize_new(pids) {
                 break;
             }
@@ -283,31 +284,30 @@ impl Tracer {
                     }
                     Err(error) => refusal(pid, tid, &error),
                 };
-                self.tracees.insert(tid, Tracee { pid, progress });
+                self.tracees.insert(tid, Tracee { pid, tid, progress });
             }
         }
         found
     }
 
-    /// Takes one report of a tracee; whether there was one.
-    fn take_report(&mut self) -> bool {
-        let (tid, progress) = match sys::wait_any() {
-            Waited::Nothing => return false,
-            Waited::Ended { tid } => (tid, Progress::Ended),
-            Waited::Stopped { tid, signal, event } => {
-                // Event 0: a signal was about to be delivered, and must be at the thaw.
-                let signal = if event == 0 { signal } else { 0 };
-                let registers = Registers::of_stopped(tid).unwrap_or_else(|error| {
-                    tracing::warn!(tid, %error, "registers could not be read");
-                    Registers::none()
-                });
-                (tid, Progress::Still { registers, signal })
-            }
-        };
-        if let Some(tracee) = self.tracees.get_mut(&tid) {
-            tracee.progress = progress;
+    /// Takes the reports of those that have not answered yet.
+    fn take_reports(&mut self) {
+        let asked = self.tracees.iter_mut();
+        for (_, tracee) in asked.filter(|(_, t)| matches!(t.progress, Progress::Asked)) {
+            tracee.progress = match sys::wait_for(tracee.tid) {
+                Waited::Nothing => continue,
+                Waited::Ended { .. } => Progress::Ended,
+                Waited::Stopped { tid, signal, event } => {
+                    // Event 0: a signal was about to be delivered, and must be at the thaw.
+                    let signal = if event == 0 { signal } else { 0 };
+                    let registers = Registers::of_stopped(tid).unwrap_or_else(|error| {
+                        tracing::warn!(tid, %error, "registers could not be read");
+                        Registers::none()
+                    });
+                    Progress::Still { registers, signal }
+                }
+            };
         }
-        true
     }
 
     fn threads(&self, timeout: Duration) -> Vec<FrozenThread> {
@@ -339,7 +339,7 @@ impl Tracer {
 
     fn let_go(mut self) -> Vec<Pause> {
         // Some may have stopped after we had given up on them.
-        while self.take_report() {}
+        self.take_reports();
         let mut last: BTreeMap<u32, Instant> = BTreeMap::new();
         for (&tid, tracee) in &self.tracees {
             if let Progress::Still { signal, .. } = tracee.progress {

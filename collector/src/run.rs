@@ -192,16 +192,21 @@ fn reserve(options: &Options, estimate: &Estimate, path: &Path) -> anyhow::Resul
     Store::new(room.memory, spool).context("the memory for the copy is not to be had")
 }
 
-/// Bytes of the files that the group maps, roughly: the end of each file's last mapping.
+/// Bytes of the programs and libraries that the group maps, roughly: the end of each file's last
+/// mapping, of files that are mapped executable somewhere.
 fn modules_size(estimate: &Estimate) -> u64 {
     let mut sizes = std::collections::BTreeMap::new();
+    let mut programs = std::collections::BTreeSet::new();
     for mapping in estimate.surveys.values().flat_map(|survey| &survey.mappings) {
         if mapping.name.starts_with('/') && !mapping.shared {
             let size: &mut u64 = sizes.entry(mapping.file()).or_default();
             *size = (*size).max(mapping.offset + mapping.span.length());
+            if mapping.flags & 1 != 0 {
+                programs.insert(mapping.file());
+            }
         }
     }
-    sizes.values().sum()
+    sizes.iter().filter(|(file, _)| programs.contains(file)).map(|(_, size)| size).sum()
 }
 
 fn header(options: &Options, target: &Target) -> Header {

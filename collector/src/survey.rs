@@ -180,8 +180,13 @@ fn classify(
             // where it is in memory: a page fault on a dead file server would not come back.
             let first = Span::new(mapping.span.start, mapping.span.start + PAGE_SIZE);
             let head = if mapping.offset == 0 { first } else { Span::new(0, 0) };
+            // A data file without a name is gone with the process: its pages in memory are the last.
+            let nameless = mapping.name.starts_with("/memfd:")
+                || (mapping.name.ends_with(" (deleted)")
+                    && mapping.flags & 1 == 0
+                    && !mapping.name.contains(".so"));
             let data = runs.iter().filter_map(|run| {
-                let span = if run.file { run.span.and(head) } else { run.span };
+                let span = if run.file && !nameless { run.span.and(head) } else { run.span };
                 (!run.zero && !span.is_empty()).then_some(span)
             });
             with_rest(mapping, data, |at| Fate::File {

@@ -72,19 +72,20 @@ pub(crate) enum Waited {
     Ended { tid: u32 },
 }
 
-/// Asks the tracees of the calling thread, and no one else's children, without waiting.
-pub(crate) fn wait_any() -> Waited {
+/// Asks one tracee of the calling thread, without waiting. Asking for any of them would make the
+/// kernel look at all of them each time.
+pub(crate) fn wait_for(tid: u32) -> Waited {
     let mut status: c_int = 0;
     let flags = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
     // SAFETY: `status` outlives the call.
-    let tid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
-    let Ok(tid) = u32::try_from(tid) else { return Waited::Nothing };
-    if tid == 0 {
-        Waited::Nothing
-    } else if libc::WIFSTOPPED(status) {
-        Waited::Stopped { tid, signal: libc::WSTOPSIG(status), event: status >> 16 }
-    } else {
-        Waited::Ended { tid }
+    match unsafe { libc::waitpid(thread(tid), &raw mut status, flags) } {
+        0 => Waited::Nothing,
+        // No tracee of ours any more.
+        ..0 => Waited::Ended { tid },
+        _ if libc::WIFSTOPPED(status) => {
+            Waited::Stopped { tid, signal: libc::WSTOPSIG(status), event: status >> 16 }
+        }
+        _ => Waited::Ended { tid },
     }
 }
 
@@ -95,15 +96,15 @@ pub(crate) fn thread_id() -> u32 {
 
 /// `PTRACE_GETREGSET`: the register set `kind` (an ELF note type) of a stopped tracee.
 pub(crate) fn register_set(tid: u32, kind: u32) -> io::Result<Vec<u8>> {
-    // The largest one, XSTATE with AMX tiles, has about 11 KiB.
-    let mut buffer = vec![0_u8; 64 * 1024];
+    // The largest one, XSTATE with AMX tiles, has about 11 KiB. On the stack: with thousands of
+    // threads to read, nothing larger than the registers themselves is to be kept.
+    let mut buffer = [0_u8; 32 * 1024];
     let mut vector = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: `vector` describes `buffer`, and both outlive the call.
     done(unsafe {
         libc::ptrace(libc::PTRACE_GETREGSET, thread(tid), size(u64::from(kind)), &raw mut vector)
     })?;
-    buffer.truncate(vector.iov_len);
-    Ok(buffer)
+    Ok(buffer.get(..vector.iov_len).unwrap_or_default().to_vec())
 }
 
 /// `PTRACE_GETSIGINFO`: the signal for which a tracee stopped, as `NT_SIGINFO` wants it.

@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::addr::Addr;
-use crate::case::{Case, CaseOptions};
+use crate::case::{Case, CaseOptions, Member};
 use crate::commands;
 use crate::diagnose::Severity;
 use crate::input::{Evidence, OpenOptions};
 use crate::kamailio::PoolKind;
 use crate::modules::LibraryOptions;
-use crate::report::{Report, Selection, SortKey, Tame, details, text};
+use crate::report::{Report, Selection, SortKey, Tame, details, is_process, text};
 
 /// Analyses support bundles and cores of Kamailio: what its memory pools hold, and who holds it.
 ///
@@ -80,7 +80,7 @@ struct HeapArgs {
     /// Only private or only shared memory.
     #[arg(long, value_enum)]
     pool: Option<PoolChoice>,
-    /// Only the private pool of this process.
+    /// Only the private pool of this process, by its PID on the host or in its own namespace.
     #[arg(long)]
     pid: Option<u32>,
     /// How owners are sorted.
@@ -189,6 +189,9 @@ impl HeapArgs {
             keep_fragments: self.list || self.frag.is_some(),
             without_pools: false,
         })?;
+        if let Some(pid) = self.pid {
+            process(&case, pid)?;
+        }
         if let Some(at) = self.frag {
             let found = details(&case, at, self.pid);
             anyhow::ensure!(!found.is_empty(), "{at} is in no fragment of any pool that was read");
@@ -227,16 +230,7 @@ impl ExtractArgs {
         );
         let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
         let case = self.input.case(options)?;
-        let member = case.members.iter().find(|member| member.process.pid == Some(self.pid));
-        let member = member.with_context(|| {
-            let pids: Vec<String> = case
-                .members
-                .iter()
-                .filter_map(|member| member.process.pid)
-                .map(|pid| pid.to_string())
-                .collect();
-            format!("no process {} in the input; it has {}", self.pid, pids.join(", "))
-        })?;
+        let member = process(&case, self.pid)?;
         let out = &mut Tame(out);
         commands::extract(&member.process, &output, self.force, out)?;
         if let Some(folder) = &self.modules_to {
@@ -244,6 +238,15 @@ impl ExtractArgs {
         }
         Ok(0)
     }
+}
+
+/// The process with a PID, or an error that names those there are.
+fn process(case: &Case, pid: u32) -> Result<&Member> {
+    case.members.iter().find(|member| is_process(member, pid)).with_context(|| {
+        let pids = case.members.iter().filter_map(|member| member.process.pid);
+        let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+        format!("no process {pid} in the input; it has {}", pids.join(", "))
+    })
 }
 
 /// Writes a report as text or JSON; the exit code that its findings ask for.

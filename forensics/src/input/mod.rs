@@ -146,11 +146,30 @@ impl Evidence {
             let what = "a directory without a core or a bundle in it".to_owned();
             return Err(InputError::Unknown { path: path.to_owned(), what });
         }
-        candidates.iter().try_for_each(|candidate| self.add_file(candidate, options))
+        // A folder may hold other compressed files too; they are named and passed over.
+        let mut refused = None;
+        for candidate in &candidates {
+            match self.add_file(candidate, options) {
+                Err(InputError::Unknown { path, what }) => {
+                    self.gaps.push(Gap::new(path.display().to_string(), &what));
+                    refused = refused.or(Some(InputError::Unknown { path, what }));
+                }
+                other => other?,
+            }
+        }
+        match refused {
+            Some(error) if self.cores.is_empty() && !self.is_bundle => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn add_file(&mut self, path: &Path, options: OpenOptions) -> Result<(), InputError> {
         let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+        // Opening a FIFO would wait for ever, and a pipe cannot be read at random places.
+        if !path.metadata().map_err(unreadable)?.is_file() {
+            let what = "not a regular file".to_owned();
+            return Err(InputError::Unknown { path: path.to_owned(), what });
+        }
         let file = File::open(path).map_err(unreadable)?;
         let map = map_file(&file).map_err(unreadable)?;
         let content = match unpack::Compression::of(&map) {

@@ -117,6 +117,12 @@ fn module(
         ElfInMemory::Unknown | ElfInMemory::Other => None,
     };
     let file = library.find(build_id.as_deref(), path);
+    // Programs map data files too (locales, caches). Where the core lacks a file's first page,
+    // only a name tells.
+    let known = header != ElfInMemory::Unknown || file.is_ok();
+    if !known && !path.contains(".so") && !path.contains("/bin/") && !path.contains("/sbin/") {
+        return None;
+    }
     let lowest = match (&header, &file) {
         (ElfInMemory::Read { lowest, .. }, _) => *lowest,
         (_, Ok(file)) => file.lowest_address(),

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::selection::Selection;
+use super::selection::is_process;
 use crate::addr::Addr;
 use crate::case::{Case, Member, Walked, describe};
 use crate::heap::Fragment;
-use crate::kamailio::{Names, OwnerName};
+use crate::kamailio::{Names, OwnerName, PoolKind};
 use crate::memory::Memory as _;
 use crate::num::{narrow, wide};
 use crate::units::size;
@@ -93,7 +93,8 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
         let (Ok(walked), Some(member)) = (&pool.walked, case.members.get(pool.member)) else {
             continue;
         };
-        if !(Selection { pid, ..Selection::default() }).wants(pool, member) {
+        let other = pid.is_some_and(|pid| !is_process(member, pid));
+        if pool.kind == PoolKind::Pkg && other {
             continue;
         }
         let all = &walked.summary.fragments;
@@ -110,7 +111,7 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
         let mut text = format!(
             "{} of {}\n",
             pool.kind.name(),
-            if pool.kind == crate::kamailio::PoolKind::Shm {
+            if pool.kind == PoolKind::Shm {
                 "the whole group".to_owned()
             } else {
                 describe(member)

@@ -11,7 +11,7 @@ pub mod text;
 
 pub use fragments::{FragmentReport, details, preview};
 pub use model::{CutList, OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
-pub use selection::{Selection, SortKey};
+pub use selection::{Selection, SortKey, is_process};
 pub use tame::Tame;
 
 /// Version of the JSON form; raised with every change that a script could notice.

@@ -22,7 +22,7 @@ pub enum SortKey {
 pub struct Selection {
     /// Only pools of this kind.
     pub kind: Option<PoolKind>,
-    /// Only pools of this process (SHM is shown all the same).
+    /// Only the private pools of this process; SHM only if `kind` asks for it.
     pub pid: Option<u32>,
     /// How owners are sorted.
     pub sort: SortKey,
@@ -38,11 +38,15 @@ impl Selection {
     /// Whether a pool is shown.
     pub fn wants(&self, pool: &Pool, member: &Member) -> bool {
         let kind = self.kind.is_none_or(|kind| kind == pool.kind);
-        let pid = self.pid.is_none_or(|pid| {
-            pool.kind == PoolKind::Shm
-                || member.process.pid == Some(pid)
-                || member.process.inner_pid == Some(pid)
-        });
-        kind && pid
+        let process = match pool.kind {
+            PoolKind::Shm => self.pid.is_none() || self.kind == Some(PoolKind::Shm),
+            PoolKind::Pkg => self.pid.is_none_or(|pid| is_process(member, pid)),
+        };
+        kind && process
     }
+}
+
+/// Whether a process has this PID, on the host or in its own namespace.
+pub fn is_process(member: &Member, pid: u32) -> bool {
+    member.process.pid == Some(pid) || member.process.inner_pid == Some(pid)
 }
