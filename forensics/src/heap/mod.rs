@@ -6,13 +6,14 @@
 
 pub mod fm;
 mod infer;
+mod pool;
 pub mod qm;
 pub mod tlsf;
 
 use serde::Serialize;
 
 use crate::addr::{Addr, AddrRange};
-use crate::layout::{Layout, LayoutSource, NoField, dwarf};
+use crate::layout::{Layout, LayoutSource, NoField};
 use crate::memory::{Absent, Memory};
 use crate::modules::ModuleFile;
 use crate::num::narrow;
@@ -276,19 +277,6 @@ impl std::fmt::Display for BreakCause {
 fn word(bytes: &[u8], offset: u64) -> u64 {
     let bytes = bytes.get(narrow(offset)..).and_then(|bytes| bytes.first_chunk());
     bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// A pool's layout from debug information: `bind` turns the named structures into a shape.
-fn from_debug<S>(
-    program: Option<&ModuleFile>,
-    structures: &[&str],
-    bind: impl Fn(&[Layout]) -> Result<S, NoField>,
-) -> Option<(S, LayoutSource)> {
-    let program = program?;
-    let layouts = dwarf::structures(program, structures).ok()?;
-    let shape = bind(&layouts).ok()?;
-    let build_id = program.build_id.clone().unwrap_or_else(|| "without build ID".into());
-    Some((shape, LayoutSource::Dwarf { build_id }))
 }
 
 /// A block that is not one of the allocator's.

@@ -1,26 +1,12 @@
 //! The layouts of `f_malloc`'s structures, bound to plain offsets once for each walk.
 
 use crate::heap::OwnerShape;
+use crate::heap::pool::BlockShape;
 use crate::layout::{Layout, NoField};
-
-/// Offsets within `struct fm_block`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlockShape {
-    pub(super) kind: u64,
-    pub(super) size: u64,
-    pub(super) used: u64,
-    pub(super) real_used: u64,
-    pub(super) max_real_used: u64,
-    pub(super) ffrags: u64,
-    pub(super) first_frag: u64,
-    pub(super) last_frag: u64,
-    /// Its size in bytes.
-    pub(super) length: u64,
-}
 
 /// Every offset that a walk needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(in crate::heap) struct Shape {
     /// Length of a fragment's header (`struct fm_frag`), in bytes.
     pub(super) header: u64,
     pub(super) size: u64,
@@ -46,17 +32,7 @@ impl Shape {
             is_free: frag.offset("is_free")?,
             owner: OwnerShape::bind(frag)?,
             check: frag.offset("check")?,
-            block: BlockShape {
-                kind: block.offset("type")?,
-                size: block.offset("size")?,
-                used: block.offset("used")?,
-                real_used: block.offset("real_used")?,
-                max_real_used: block.offset("max_real_used")?,
-                ffrags: block.offset("ffrags")?,
-                first_frag: block.offset("first_frag")?,
-                last_frag: block.offset("last_frag")?,
-                length: block.size,
-            },
+            block: BlockShape::bind(block, "last_frag")?,
         })
     }
 }

@@ -1,22 +1,8 @@
 //! The layouts of `q_malloc`'s structures, bound to plain offsets once for each walk.
 
 use crate::heap::OwnerShape;
+use crate::heap::pool::BlockShape;
 use crate::layout::{Layout, NoField};
-
-/// Offsets within `struct qm_block`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlockShape {
-    pub(super) kind: u64,
-    pub(super) size: u64,
-    pub(super) used: u64,
-    pub(super) real_used: u64,
-    pub(super) max_real_used: u64,
-    pub(super) ffrags: u64,
-    pub(super) first_frag: u64,
-    pub(super) last_frag_end: u64,
-    /// Its size in bytes.
-    pub(super) length: u64,
-}
 
 /// Offsets of the check words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +15,11 @@ pub(super) struct CheckShape {
 
 /// Every offset that a walk needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(in crate::heap) struct Shape {
     /// Length of a fragment's header (`struct qm_frag`), in bytes.
-    pub header: u64,
+    pub(super) header: u64,
     /// Length of a fragment's trailer (`struct qm_frag_end`), in bytes.
-    pub trailer: u64,
+    pub(super) trailer: u64,
     pub(super) size: u64,
     /// The union `u`: 0 exactly in a used fragment.
     pub(super) link: u64,
@@ -49,7 +35,7 @@ impl Shape {
     ///
     /// # Errors
     /// [`NoField`] names a missing structure or a field that every build has.
-    pub fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
+    pub(super) fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
         let find = |name: &str| Layout::find(layouts, name);
         let (block, frag, end) = (find("qm_block")?, find("qm_frag")?, find("qm_frag_end")?);
         let owner = OwnerShape::bind(frag)?;
@@ -67,31 +53,16 @@ impl Shape {
             owner,
             checks,
             trailer_size: end.offset("size")?,
-            block: BlockShape {
-                kind: block.offset("type")?,
-                size: block.offset("size")?,
-                used: block.offset("used")?,
-                real_used: block.offset("real_used")?,
-                max_real_used: block.offset("max_real_used")?,
-                ffrags: block.offset("ffrags")?,
-                first_frag: block.offset("first_frag")?,
-                last_frag_end: block.offset("last_frag_end")?,
-                length: block.size,
-            },
+            block: BlockShape::bind(block, "last_frag_end")?,
         })
-    }
-
-    /// Length of the block, in bytes: the first fragment's distance from the pool's start.
-    pub fn block_length(&self) -> u64 {
-        self.block.length
     }
 }
 
 /// A layout that some release has, with the sizes that tell it apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// For a person: header length and where it was seen.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     frag: (u64, &'static [(&'static str, u64)]),
     end: (u64, &'static [(&'static str, u64)]),
     block_size: u64,
@@ -99,7 +70,7 @@ pub struct Known {
 
 impl Known {
     /// The layout's offsets; the tables below name every field that is bound.
-    pub fn shape(&self) -> Option<Shape> {
+    pub(super) fn shape(&self) -> Option<Shape> {
         let layouts = [
             Layout::new("qm_block", self.block_size, BLOCK),
             Layout::new("qm_frag", self.frag.0, self.frag.1),
@@ -142,7 +113,7 @@ const FRAG_BACKTRACE: &[(&str, u64)] = &[
 
 /// Every layout seen so far, most frequent first. The block sizes differ with the length of the
 /// free lists' heads, and are what a scan without symbols goes by.
-pub static KNOWN: &[Known] = &[
+pub(super) static KNOWN: &[Known] = &[
     Known { name: "64-byte headers (5.8 to 6.1)", frag: (64, FRAG), end: END, block_size: 268_608 },
     Known { name: "56-byte headers (5.2 to 5.7)", frag: (56, FRAG), end: END, block_size: 235_152 },
     Known {

@@ -4,8 +4,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::addr::AddrRange;
 use crate::bytes::Blob;
+use crate::heap::Allocator as _;
 use crate::heap::{Break, BreakCause, Damage};
+use crate::layout::LayoutSource;
 use crate::leak::{SummaryOptions, summarise};
 use crate::memory::{Content, Segment, SegmentMap};
 

@@ -17,7 +17,7 @@ pub(super) struct ControlShape {
 
 /// Every offset that a walk needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(in crate::heap) struct Shape {
     /// Size of `block_header_t` in bytes; its free-list links lie in the payload.
     pub(super) header_length: u64,
     pub(super) size: u64,
