@@ -17,5 +17,6 @@ use crate::process::Process;
 /// trusted.
 pub fn version(process: &Process) -> Option<String> {
     let (_, at) = process.modules.symbol("full_version")?;
-    process.memory.text(at, 200).ok().filter(|text| !text.is_empty())
+    let text = process.memory.text(at, 200).ok()?.trim_end().to_owned();
+    (!text.is_empty()).then_some(text)
 }

@@ -14,6 +14,9 @@ use crate::units::{count, milliseconds, share, size};
 /// Owners shown of each pool where the user asked for no number.
 pub const DEFAULT_TOP: usize = 10;
 
+/// Columns that prose may take.
+const WIDTH: usize = 100;
+
 /// Gaps that are told one by one.
 const GAPS_SHOWN: usize = 50;
 
@@ -139,18 +142,14 @@ fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "Findings ({})", findings.len())?;
     for finding in findings {
-        writeln!(
-            out,
-            "  {} [{}, {}] {}",
-            finding.severity.name().to_uppercase(),
-            finding.rule,
-            finding.confidence.name(),
-            finding.summary
-        )?;
+        let severity = finding.severity.name().to_uppercase();
+        let confidence = finding.confidence.name();
+        writeln!(out, "  {severity} [{}, {confidence}]", finding.rule)?;
+        wrapped("    ", &finding.summary, out)?;
         for fact in &finding.facts {
-            writeln!(out, "    - {}", fact.text)?;
+            wrapped("    - ", &fact.text, out)?;
         }
-        writeln!(out, "    > {}", finding.advice)?;
+        wrapped("    > ", &finding.advice, out)?;
     }
     writeln!(out)
 }
@@ -345,7 +344,7 @@ fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "Not known ({})", gaps.len())?;
     for gap in gaps.iter().take(GAPS_SHOWN) {
-        writeln!(out, "  {}: {}", gap.what, gap.why)?;
+        wrapped("  ", &format!("{}: {}", gap.what, gap.why), out)?;
     }
     if gaps.len() > GAPS_SHOWN {
         writeln!(out, "  … {} more (--json has all)", gaps.len().saturating_sub(GAPS_SHOWN))?;
@@ -364,6 +363,22 @@ fn table(header: &[&str], left_from: usize) -> Table {
         }
     }
     table
+}
+
+/// Prose in lines of at most [`WIDTH`] columns; lines after the first are indented as far.
+fn wrapped(start: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
+    let indent = start.len();
+    let mut line = start.to_owned();
+    for word in text.split(' ') {
+        let fits = line.chars().count().saturating_add(word.chars().count()) < WIDTH;
+        if !fits && line.len() > indent {
+            writeln!(out, "{}", line.trim_end())?;
+            line = " ".repeat(indent);
+        }
+        line.push_str(word);
+        line.push(' ');
+    }
+    writeln!(out, "{}", line.trim_end())
 }
 
 /// A table without the blanks at the ends of its lines.
