@@ -96,6 +96,9 @@ struct HeapArgs {
     /// allocated at start-up.
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip_first: u64,
+    /// Show used and free fragments by size.
+    #[arg(long)]
+    sizes: bool,
     /// List single fragments with address, size, owner and their first bytes.
     #[arg(long)]
     list: bool,
@@ -209,6 +212,7 @@ impl HeapArgs {
             sort: self.sort,
             min_bytes: self.min_bytes,
             top: self.top.or((!self.json).then_some(text::DEFAULT_TOP)),
+            sizes: self.sizes,
             list: self.list,
         };
         show(&Report::of(&case, &selection), self.json, out, text::heap)

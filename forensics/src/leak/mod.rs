@@ -2,7 +2,9 @@
 //! set apart.
 
 mod inherited;
+mod sizes;
 mod summary;
 
 pub use inherited::mark_inherited;
+pub use sizes::{SizeClass, Sizes};
 pub use summary::{OwnerTotals, Summary, SummaryOptions, summarise};

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::Sizes;
 use crate::heap::{Arena, Break, Fragment, Neighbour, Owner, Step, Tally};
 
 /// Damaged fragments that are kept for the report; the rest is counted.
@@ -65,6 +66,8 @@ pub struct Summary {
     pub damaged_count: u64,
     /// Used fragments left out of `owners` by `skip_first`.
     pub skipped_fragments: u64,
+    /// The sizes of all fragments.
+    pub sizes: Sizes,
     /// Totals by owner, most bytes first.
     pub owners: Vec<OwnerTotals>,
     /// Every fragment by rising address, if they were asked for.
@@ -79,6 +82,7 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
     for step in arena.walk() {
         match step {
             Step::Fragment(fragment) => {
+                summary.sizes.add(&fragment);
                 let counted = summary.count(&fragment);
                 if counted && summary.used_fragments > options.skip_first {
                     add(&mut owners, &fragment);

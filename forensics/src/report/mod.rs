@@ -10,7 +10,10 @@ mod tame;
 pub mod text;
 
 pub use fragments::{FragmentReport, details, preview};
-pub use model::{CutList, OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
+pub use model::{
+    ClassReport, CutList, FragmentationReport, OwnerReport, PoolReport, ProcessReport, Report,
+    UnusableReport, WalkedReport,
+};
 pub use selection::{Selection, SortKey, is_process};
 pub use tame::Tame;
 

@@ -100,6 +100,11 @@ pub struct PoolReport {
     pub counters: Option<Counters>,
     /// What the walk found.
     pub walked: Option<WalkedReport>,
+    /// What its free memory is good for.
+    pub fragmentation: Option<FragmentationReport>,
+    /// Whether the text shows the size classes.
+    #[serde(skip)]
+    pub show_sizes: bool,
     /// What its owners hold.
     pub owners: Vec<OwnerReport>,
     /// Owners with fragments of their own that the selection leaves out.
@@ -138,6 +143,47 @@ pub struct WalkedReport {
     pub damaged_fragments: u64,
     /// Used fragments that `--skip-first` left out of the owners.
     pub skipped_fragments: u64,
+}
+
+/// What the free memory of a pool is good for.
+#[derive(Clone, Debug, Serialize)]
+pub struct FragmentationReport {
+    /// The largest request that can be met, in bytes.
+    pub largest_request: u64,
+    /// Free fragments that directly follow another free one.
+    pub joinable_fragments: u64,
+    /// The largest request that could be met if free neighbours were joined, in bytes.
+    pub largest_if_joined: u64,
+    /// What requests of some sizes cannot use.
+    pub unusable: Vec<UnusableReport>,
+    /// Used and free fragments by size, in powers of two.
+    pub classes: Vec<ClassReport>,
+}
+
+/// What a request of some size cannot use.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnusableReport {
+    /// Size of the request, in bytes.
+    pub request: u64,
+    /// Share of the free bytes in fragments too small for it, 0 to 1.
+    pub share: f64,
+}
+
+/// Fragments of about one size.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassReport {
+    /// Smallest payload of the class, in bytes.
+    pub from: u64,
+    /// Largest payload of the class, in bytes.
+    pub to: u64,
+    /// Used fragments.
+    pub used_fragments: u64,
+    /// Their payload, in bytes.
+    pub used_bytes: u64,
+    /// Free fragments.
+    pub free_fragments: u64,
+    /// Their payload, in bytes.
+    pub free_bytes: u64,
 }
 
 /// One owner.
@@ -255,6 +301,8 @@ fn pool_report(pool: &Pool, member: &Member, selection: &Selection) -> PoolRepor
         layout: walked.map(|walked| walked.layout.clone()),
         counters: walked.map(|walked| walked.counters),
         walked: walked.map(walked_report),
+        fragmentation: walked.map(fragmentation),
+        show_sizes: selection.sizes,
         owners_left_out: wide(own(&all).saturating_sub(own(&shown))),
         inherited_fragments: all.iter().map(|owner| owner.inherited_fragments).sum(),
         inherited_bytes: all.iter().map(|owner| owner.inherited_bytes).sum(),
@@ -277,6 +325,30 @@ fn walked_report(walked: &Walked) -> WalkedReport {
         lost_bytes: summary.lost_bytes,
         damaged_fragments: summary.damaged_count,
         skipped_fragments: summary.skipped_fragments,
+    }
+}
+
+/// Requests that a SIP server makes: a header, a message, a transaction, a TCP buffer.
+const REQUESTS: [u64; 4] = [256, 4096, 16 * 1024, 256 * 1024];
+
+fn fragmentation(walked: &Walked) -> FragmentationReport {
+    let sizes = &walked.summary.sizes;
+    let class = |(from, to, class): (u64, u64, crate::leak::SizeClass)| ClassReport {
+        from,
+        to,
+        used_fragments: class.used_fragments,
+        used_bytes: class.used_bytes,
+        free_fragments: class.free_fragments,
+        free_bytes: class.free_bytes,
+    };
+    let unusable =
+        REQUESTS.map(|request| UnusableReport { request, share: sizes.unusable_for(request) });
+    FragmentationReport {
+        largest_request: walked.summary.largest_free,
+        joinable_fragments: sizes.joinable,
+        largest_if_joined: sizes.largest_if_joined,
+        unusable: unusable.to_vec(),
+        classes: sizes.classes().map(class).collect(),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Selection {
     pub min_bytes: u64,
     /// Show at most so many owners of a pool.
     pub top: Option<usize>,
+    /// Show fragments by size.
+    pub sizes: bool,
     /// List single fragments.
     pub list: bool,
 }

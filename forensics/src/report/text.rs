@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::model::{OwnerReport, PoolReport, ProcessReport, Report, WalkedReport};
+use super::model::{
+    FragmentationReport, OwnerReport, PoolReport, ProcessReport, Report, UnusableReport,
+    WalkedReport,
+};
 use crate::diagnose::Finding;
 use crate::gap::Gap;
 use crate::heap::Counters;
@@ -216,6 +219,9 @@ fn pool_text(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
     if let (Some(counters), Some(walked)) = (&pool.counters, &pool.walked) {
         walk_text(counters, walked, out)?;
     }
+    if let Some(found) = &pool.fragmentation {
+        fragmentation(found, pool.show_sizes, out)?;
+    }
     owners(pool, out)?;
     fragments(pool, out)?;
     writeln!(out)
@@ -263,6 +269,46 @@ fn walk_text(counters: &Counters, walked: &WalkedReport, out: &mut dyn Write) ->
             (true, false) => "DIFFERS",
         };
         table.add_row(vec![name.to_owned(), count(said), count(found), mark.to_owned()]);
+    }
+    lines("  ", &table, out)
+}
+
+/// What the free memory is good for, if it is in more than one piece.
+fn fragmentation(
+    found: &FragmentationReport,
+    classes: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let hardest = found.unusable.iter().find(|unusable| unusable.share > 0.0);
+    if let Some(UnusableReport { request, share }) = hardest {
+        writeln!(
+            out,
+            "  free       {:.1} % of it is in pieces too small for a request of {}",
+            share * 100.0,
+            size(*request)
+        )?;
+    }
+    if found.joinable_fragments > 0 {
+        writeln!(
+            out,
+            "  joining    {} free neighbours (mem_join) would make {} the largest",
+            count(found.joinable_fragments),
+            size(found.largest_if_joined)
+        )?;
+    }
+    if !classes {
+        return Ok(());
+    }
+    let header = ["size", "used", "bytes", "free", "bytes"];
+    let mut table = table(&header, 5);
+    for class in &found.classes {
+        table.add_row(vec![
+            format!("{} to {}", count(class.from), count(class.to)),
+            count(class.used_fragments),
+            count(class.used_bytes),
+            count(class.free_fragments),
+            count(class.free_bytes),
+        ]);
     }
     lines("  ", &table, out)
 }
