@@ -246,7 +246,10 @@ impl ExtractArgs {
 
 /// The process with a PID, or an error that names those there are.
 fn process(case: &Case, pid: u32) -> Result<&Member> {
-    case.members.iter().find(|member| is_process(member, pid)).with_context(|| {
+    // A PID inside a namespace may be another process's on the host: the host's comes first.
+    let on_host = case.members.iter().find(|member| member.process.pid == Some(pid));
+    let inside = || case.members.iter().find(|member| is_process(member, pid));
+    on_host.or_else(inside).with_context(|| {
         let pids = case.members.iter().filter_map(|member| member.process.pid);
         let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
         format!("no process {pid} in the input; it has {}", pids.join(", "))

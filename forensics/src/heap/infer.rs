@@ -78,8 +78,8 @@ fn chain(steps: impl Iterator<Item = Step>) -> (u64, bool) {
     (agreeing, whole)
 }
 
-/// Looks for blocks in runs of bytes: `is_block` is asked for each place whose word at one of
-/// `offsets` points at most 1 MiB behind it, as a block's pointer to its first fragment does.
+/// Looks for blocks in runs of bytes: `is_block` is asked for each place whose word at `offset`
+/// points at most 1 MiB behind it, as a block's pointer to its first fragment does.
 pub(super) fn scan(
     memory: &dyn Memory,
     places: &[AddrRange],

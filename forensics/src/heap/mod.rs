@@ -64,7 +64,7 @@ pub struct Counters {
     pub size: u64,
     /// Payload of used fragments, in bytes.
     pub used: u64,
-    /// Everything but the payload of free fragments, in bytes.
+    /// The same with overhead, in bytes; each manager counts that in its own way.
     pub real_used: u64,
     /// Highest `real_used` since the start, in bytes.
     pub max_real_used: u64,

@@ -16,17 +16,20 @@ pub(super) trait Manager: Copy + Sync + 'static {
 
     /// The name that it gives itself.
     const NAME: &'static str;
-    /// The structures that [`Manager::bind`] needs, by their names in the source code.
-    const STRUCTURES: &'static [&'static str];
-
-    /// Every layout seen so far, with a name for a person, most frequent first.
-    fn known() -> Vec<(&'static str, Self::Shape)>;
+    /// Every layout seen so far, most frequent first.
+    const KNOWN: &'static [Known];
 
     /// Binds the structures by field name.
     ///
     /// # Errors
     /// [`NoField`] names a missing structure or a field that every build has.
     fn bind(layouts: &[Layout]) -> Result<Self::Shape, NoField>;
+
+    /// The known layouts, bound.
+    fn known() -> Vec<(&'static str, Self::Shape)> {
+        let bind = |known: &Known| Some((known.name, Self::bind(&known.layouts()).ok()?));
+        Self::KNOWN.iter().filter_map(bind).collect()
+    }
 
     /// Reads a block and checks that its numbers can be true together.
     ///
@@ -50,6 +53,25 @@ pub(super) trait Manager: Copy + Sync + 'static {
 
     /// Whether a block is at `at`, where that pointer leads `distance` bytes behind it.
     fn is_block(at: Addr, distance: u64, shape: &Self::Shape, memory: &dyn Memory) -> bool;
+}
+
+/// Offsets of fields by name, in bytes.
+pub(super) type Fields = &'static [(&'static str, u64)];
+
+/// A layout that some release has.
+pub(super) struct Known {
+    /// For a person: header length and where it was seen.
+    pub(super) name: &'static str,
+    /// The structures that [`Manager::bind`] needs: name in the source code, size in bytes, fields.
+    pub(super) structures: &'static [(&'static str, u64, Fields)],
+}
+
+impl Known {
+    /// The same in the form that debug information gives.
+    pub(super) fn layouts(&self) -> Vec<Layout> {
+        let layout = |(name, size, fields): &(&str, u64, Fields)| Layout::new(name, *size, fields);
+        self.structures.iter().map(layout).collect()
+    }
 }
 
 /// A block without its free lists.
@@ -189,7 +211,8 @@ impl<M: Manager> Allocator for M {
 /// The layout from debug information.
 fn from_debug<M: Manager>(program: Option<&ModuleFile>) -> Option<(M::Shape, LayoutSource)> {
     let program = program?;
-    let layouts = dwarf::structures(program, M::STRUCTURES).ok()?;
+    let wanted: Vec<&str> = M::KNOWN.first()?.structures.iter().map(|(name, ..)| *name).collect();
+    let layouts = dwarf::structures(program, &wanted).ok()?;
     let shape = M::bind(&layouts).ok()?;
     let build_id = program.build_id.clone().unwrap_or_else(|| "without build ID".into());
     Some((shape, LayoutSource::Dwarf { build_id }))

@@ -1,7 +1,7 @@
 //! What the user gave, opened in place: bundles, cores, directories, plain or compressed.
 //!
 //! Reads: files named on the command line; hostile until proven tame. Promises: nothing is written
-//! but temporary files without a name, no path from inside an input is ever opened, and what can
+//! but temporary files without a name, nothing is opened that the user did not name, and what can
 //! be read of a damaged input is kept with a [`Gap`] that says what is missing. Not for knowing
 //! what a core means: that begins with [`crate::core`].
 

@@ -10,13 +10,13 @@ mod shape;
 mod walk;
 
 use super::infer::AtBreak;
-use super::pool::{Block, Manager};
+use super::pool::{Block, Known, Manager};
 use super::{NotAnArena, Step, Tally};
 use crate::addr::Addr;
 use crate::layout::{Layout, NoField};
 use crate::memory::{Cursor, Memory};
 
-use shape::{KNOWN, Shape};
+use shape::Shape;
 
 /// The allocator.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +26,7 @@ impl Manager for FMalloc {
     type Shape = Shape;
 
     const NAME: &'static str = "f_malloc";
-    const STRUCTURES: &'static [&'static str] = &["fm_block", "fm_frag"];
-
-    fn known() -> Vec<(&'static str, Shape)> {
-        KNOWN.iter().filter_map(|known| Some((known.name, known.shape()?))).collect()
-    }
+    const KNOWN: &'static [Known] = shape::KNOWN;
 
     fn bind(layouts: &[Layout]) -> Result<Shape, NoField> {
         Shape::bind(layouts)

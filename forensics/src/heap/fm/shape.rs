@@ -1,7 +1,7 @@
 //! The layouts of `f_malloc`'s structures, bound to plain offsets once for each walk.
 
 use crate::heap::OwnerShape;
-use crate::heap::pool::BlockShape;
+use crate::heap::pool::{BlockShape, Fields, Known};
 use crate::layout::{Layout, NoField};
 
 /// Every offset that a walk needs.
@@ -37,92 +37,73 @@ impl Shape {
     }
 }
 
-type Fields = &'static [(&'static str, u64)];
-
-/// A layout that some release has.
-pub(super) struct Known {
-    /// For a person: header length and where it was seen.
-    pub(super) name: &'static str,
-    frag: (u64, Fields),
-    block: (u64, Fields),
-}
-
-impl Known {
-    /// The layout's offsets; the tables below name every field that is bound.
-    pub(super) fn shape(&self) -> Option<Shape> {
-        let layouts = [
-            Layout::new("fm_block", self.block.0, self.block.1),
-            Layout::new("fm_frag", self.frag.0, self.frag.1),
-        ];
-        Shape::bind(&layouts).ok()
-    }
-}
-
-const OLD_BLOCK: (u64, Fields) = (
-    33_912,
-    &[
-        ("type", 0),
-        ("size", 8),
-        ("used", 16),
-        ("real_used", 24),
-        ("max_real_used", 32),
-        ("ffrags", 40),
-        ("first_frag", 48),
-        ("last_frag", 56),
-    ],
-);
-const BLOCK: (u64, Fields) = (
-    33_904,
-    &[
-        ("type", 0),
-        ("size", 8),
-        ("used", 16),
-        ("real_used", 24),
-        ("max_real_used", 32),
-        ("ffrags", 40),
-        ("first_frag", 56),
-        ("last_frag", 64),
-    ],
-);
+const OLD_BLOCK: Fields = &[
+    ("type", 0),
+    ("size", 8),
+    ("used", 16),
+    ("real_used", 24),
+    ("max_real_used", 32),
+    ("ffrags", 40),
+    ("first_frag", 48),
+    ("last_frag", 56),
+];
+const BLOCK: Fields = &[
+    ("type", 0),
+    ("size", 8),
+    ("used", 16),
+    ("real_used", 24),
+    ("max_real_used", 32),
+    ("ffrags", 40),
+    ("first_frag", 56),
+    ("last_frag", 64),
+];
 
 /// Every layout seen so far, most frequent first.
-pub(super) static KNOWN: &[Known] = &[
+pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "80-byte headers (5.8 and later)",
-        frag: (
-            80,
-            &[
-                ("size", 0),
-                ("is_free", 8),
-                ("file", 32),
-                ("func", 40),
-                ("mname", 48),
-                ("line", 56),
-                ("check", 72),
-            ],
-        ),
-        block: BLOCK,
+        structures: &[
+            ("fm_block", 33_904, BLOCK),
+            (
+                "fm_frag",
+                80,
+                &[
+                    ("size", 0),
+                    ("is_free", 8),
+                    ("file", 32),
+                    ("func", 40),
+                    ("mname", 48),
+                    ("line", 56),
+                    ("check", 72),
+                ],
+            ),
+        ],
     },
     Known {
         name: "72-byte headers (5.2 to 5.7)",
-        frag: (
-            72,
-            &[
-                ("size", 0),
-                ("is_free", 24),
-                ("file", 32),
-                ("func", 40),
-                ("mname", 48),
-                ("line", 56),
-                ("check", 64),
-            ],
-        ),
-        block: OLD_BLOCK,
+        structures: &[
+            ("fm_block", 33_912, OLD_BLOCK),
+            (
+                "fm_frag",
+                72,
+                &[
+                    ("size", 0),
+                    ("is_free", 24),
+                    ("file", 32),
+                    ("func", 40),
+                    ("mname", 48),
+                    ("line", 56),
+                    ("check", 64),
+                ],
+            ),
+        ],
     },
     Known {
         name: "48-byte headers (without memory debugging)",
-        frag: (48, &[("size", 0), ("is_free", 8), ("check", 40)]),
-        block: BLOCK,
+        structures: &[
+            ("fm_block", 33_904, BLOCK),
+            ("fm_frag", 48, &[("size", 0), ("is_free", 8), ("check", 40)]),
+        ],
     },
 ];
 
@@ -135,7 +116,7 @@ mod tests {
         let seen: Vec<_> = KNOWN
             .iter()
             .map(|known| {
-                let shape = known.shape().unwrap();
+                let shape = Shape::bind(&known.layouts()).unwrap();
                 (shape.header, shape.block.length, shape.owner.is_some())
             })
             .collect();

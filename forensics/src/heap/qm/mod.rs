@@ -15,13 +15,13 @@ mod tests;
 mod walk;
 
 use super::infer::AtBreak;
-use super::pool::{Block, Manager};
+use super::pool::{Block, Known, Manager};
 use super::{NotAnArena, Step, Tally};
 use crate::addr::Addr;
 use crate::layout::{Layout, NoField};
 use crate::memory::{Cursor, Memory};
 
-use shape::{KNOWN, Shape};
+use shape::Shape;
 
 /// The allocator.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +31,7 @@ impl Manager for QMalloc {
     type Shape = Shape;
 
     const NAME: &'static str = "q_malloc";
-    const STRUCTURES: &'static [&'static str] = &["qm_block", "qm_frag", "qm_frag_end"];
-
-    fn known() -> Vec<(&'static str, Shape)> {
-        KNOWN.iter().filter_map(|known| Some((known.name, known.shape()?))).collect()
-    }
+    const KNOWN: &'static [Known] = shape::KNOWN;
 
     fn bind(layouts: &[Layout]) -> Result<Shape, NoField> {
         Shape::bind(layouts)

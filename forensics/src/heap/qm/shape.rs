@@ -1,7 +1,7 @@
 //! The layouts of `q_malloc`'s structures, bound to plain offsets once for each walk.
 
 use crate::heap::OwnerShape;
-use crate::heap::pool::BlockShape;
+use crate::heap::pool::{BlockShape, Fields, Known};
 use crate::layout::{Layout, NoField};
 
 /// Offsets of the check words.
@@ -58,30 +58,8 @@ impl Shape {
     }
 }
 
-/// A layout that some release has, with the sizes that tell it apart.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    /// For a person: header length and where it was seen.
-    pub(super) name: &'static str,
-    frag: (u64, &'static [(&'static str, u64)]),
-    end: (u64, &'static [(&'static str, u64)]),
-    block_size: u64,
-}
-
-impl Known {
-    /// The layout's offsets; the tables below name every field that is bound.
-    pub(super) fn shape(&self) -> Option<Shape> {
-        let layouts = [
-            Layout::new("qm_block", self.block_size, BLOCK),
-            Layout::new("qm_frag", self.frag.0, self.frag.1),
-            Layout::new("qm_frag_end", self.end.0, self.end.1),
-        ];
-        Shape::bind(&layouts).ok()
-    }
-}
-
 /// The block's counters stand at the same offsets in every build from 5.2 to 6.2.
-const BLOCK: &[(&str, u64)] = &[
+const BLOCK: Fields = &[
     ("type", 0),
     ("size", 8),
     ("used", 16),
@@ -91,8 +69,8 @@ const BLOCK: &[(&str, u64)] = &[
     ("first_frag", 48),
     ("last_frag_end", 56),
 ];
-const END: (u64, &[(&str, u64)]) = (48, &[("check1", 0), ("check2", 8), ("size", 32)]);
-const FRAG: &[(&str, u64)] = &[
+const END: Fields = &[("check1", 0), ("check2", 8), ("size", 32)];
+const FRAG: Fields = &[
     ("size", 0),
     ("u", 8),
     ("file", 16),
@@ -101,7 +79,7 @@ const FRAG: &[(&str, u64)] = &[
     ("line", 40),
     ("check", 48),
 ];
-const FRAG_BACKTRACE: &[(&str, u64)] = &[
+const FRAG_BACKTRACE: Fields = &[
     ("size", 0),
     ("u", 8),
     ("file", 16),
@@ -113,20 +91,38 @@ const FRAG_BACKTRACE: &[(&str, u64)] = &[
 
 /// Every layout seen so far, most frequent first. The block sizes differ with the length of the
 /// free lists' heads, and are what a scan without symbols goes by.
-pub(super) static KNOWN: &[Known] = &[
-    Known { name: "64-byte headers (5.8 to 6.1)", frag: (64, FRAG), end: END, block_size: 268_608 },
-    Known { name: "56-byte headers (5.2 to 5.7)", frag: (56, FRAG), end: END, block_size: 235_152 },
+pub(super) const KNOWN: &[Known] = &[
+    Known {
+        name: "64-byte headers (5.8 to 6.1)",
+        structures: &[
+            ("qm_block", 268_608, BLOCK),
+            ("qm_frag", 64, FRAG),
+            ("qm_frag_end", 48, END),
+        ],
+    },
+    Known {
+        name: "56-byte headers (5.2 to 5.7)",
+        structures: &[
+            ("qm_block", 235_152, BLOCK),
+            ("qm_frag", 56, FRAG),
+            ("qm_frag_end", 48, END),
+        ],
+    },
     Known {
         name: "128-byte headers (6.2 with backtraces)",
-        frag: (128, FRAG_BACKTRACE),
-        end: END,
-        block_size: 402_880,
+        structures: &[
+            ("qm_block", 402_880, BLOCK),
+            ("qm_frag", 128, FRAG_BACKTRACE),
+            ("qm_frag_end", 48, END),
+        ],
     },
     Known {
         name: "16-byte headers (without memory debugging)",
-        frag: (16, &[("size", 0), ("u", 8)]),
-        end: (16, &[("size", 0)]),
-        block_size: 100_768,
+        structures: &[
+            ("qm_block", 100_768, BLOCK),
+            ("qm_frag", 16, &[("size", 0), ("u", 8)]),
+            ("qm_frag_end", 16, &[("size", 0)]),
+        ],
     },
 ];
 
@@ -139,7 +135,7 @@ mod tests {
         let seen: Vec<_> = KNOWN
             .iter()
             .map(|known| {
-                let shape = known.shape().unwrap();
+                let shape = Shape::bind(&known.layouts()).unwrap();
                 (shape.header, shape.trailer, shape.owner.is_some(), shape.checks.is_some())
             })
             .collect();

@@ -13,13 +13,13 @@ mod shape;
 mod walk;
 
 use super::infer::AtBreak;
-use super::pool::{Block, Manager};
+use super::pool::{Block, Known, Manager};
 use super::{Counters, NotAnArena, Step, Tally};
 use crate::addr::Addr;
 use crate::layout::{Layout, NoField};
 use crate::memory::{Cursor, Memory};
 
-use shape::{KNOWN, Shape};
+use shape::Shape;
 
 /// The allocator.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +35,7 @@ impl Manager for Tlsf {
     type Shape = Shape;
 
     const NAME: &'static str = "tlsf_malloc";
-    const STRUCTURES: &'static [&'static str] = &["control_t", "block_header_t"];
-
-    fn known() -> Vec<(&'static str, Shape)> {
-        KNOWN.iter().filter_map(|known| Some((known.name, known.shape()?))).collect()
-    }
+    const KNOWN: &'static [Known] = shape::KNOWN;
 
     fn bind(layouts: &[Layout]) -> Result<Shape, NoField> {
         Shape::bind(layouts)

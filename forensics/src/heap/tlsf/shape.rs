@@ -1,6 +1,7 @@
 //! The layouts of TLSF's structures, bound to plain offsets once for each walk.
 
 use crate::heap::OwnerShape;
+use crate::heap::pool::Known;
 use crate::layout::{Layout, NoField};
 
 /// Offsets within `control_t`.
@@ -61,56 +62,41 @@ impl Shape {
     }
 }
 
-type Fields = &'static [(&'static str, u64)];
-
-/// A layout that some release has.
-pub(super) struct Known {
-    /// For a person: header length and where it was seen.
-    pub(super) name: &'static str,
-    block: (u64, Fields),
-    control: (u64, Fields),
-}
-
-impl Known {
-    /// The layout's offsets; the tables below name every field that is bound.
-    pub(super) fn shape(&self) -> Option<Shape> {
-        let layouts = [
-            Layout::new("control_t", self.control.0, self.control.1),
-            Layout::new("block_header_t", self.block.0, self.block.1),
-        ];
-        Shape::bind(&layouts).ok()
-    }
-}
-
 /// Every layout seen so far, most frequent first.
-pub(super) static KNOWN: &[Known] = &[
+pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "64-byte headers (5.2 and later)",
-        block: (64, &[("alloc_info", 8), ("size", 40), ("next_free", 48)]),
-        control: (
-            8440,
-            &[
-                ("total_size", 64),
-                ("allocated", 72),
-                ("real_used", 80),
-                ("max_used", 88),
-                ("fragments", 96),
-            ],
-        ),
+        structures: &[
+            (
+                "control_t",
+                8440,
+                &[
+                    ("total_size", 64),
+                    ("allocated", 72),
+                    ("real_used", 80),
+                    ("max_used", 88),
+                    ("fragments", 96),
+                ],
+            ),
+            ("block_header_t", 64, &[("alloc_info", 8), ("size", 40), ("next_free", 48)]),
+        ],
     },
     Known {
         name: "32-byte headers (without memory debugging)",
-        block: (32, &[("size", 8), ("next_free", 16)]),
-        control: (
-            8408,
-            &[
-                ("total_size", 32),
-                ("allocated", 40),
-                ("real_used", 48),
-                ("max_used", 56),
-                ("fragments", 64),
-            ],
-        ),
+        structures: &[
+            (
+                "control_t",
+                8408,
+                &[
+                    ("total_size", 32),
+                    ("allocated", 40),
+                    ("real_used", 48),
+                    ("max_used", 56),
+                    ("fragments", 64),
+                ],
+            ),
+            ("block_header_t", 32, &[("size", 8), ("next_free", 16)]),
+        ],
     },
 ];
 
@@ -123,7 +109,7 @@ mod tests {
         let seen: Vec<_> = KNOWN
             .iter()
             .map(|known| {
-                let shape = known.shape().unwrap();
+                let shape = Shape::bind(&known.layouts()).unwrap();
                 (shape.header_length, shape.next_free, shape.control.length, shape.owner.is_some())
             })
             .collect();
