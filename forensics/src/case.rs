@@ -3,6 +3,7 @@
 //! Reads: [`Evidence`]. Promises: a process or pool that fails costs only itself and leaves a gap;
 //! the shared pool is walked once, through the process that knows most of it.
 
+mod overwritten;
 mod pool;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,8 @@ use crate::modules::{Library, LibraryOptions};
 use crate::num::wide;
 use crate::process::Process;
 
-pub use pool::{Pool, Walked};
+pub use overwritten::Overwritten;
+pub use pool::{Pool, Walked, WildOwner};
 
 /// What to do with the pools.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,8 +2,11 @@
 //! layouts of which one is chosen, and a walk. A manager says what is its own ([`Manager`]); it
 //! becomes an [`Allocator`] by that.
 
+use std::cell::{Cell, OnceCell};
+
 use super::infer::{self, AtBreak};
-use super::{Allocator, Arena, Counters, NotAnArena, Step, Tally};
+use super::lists::FreeLists;
+use super::{Allocator, Arena, Counters, Landmark, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField, dwarf};
 use crate::memory::Memory;
@@ -38,15 +41,21 @@ pub(super) trait Manager: Copy + Sync + 'static {
     fn block(at: Addr, shape: &Self::Shape, memory: &dyn Memory) -> Result<Block, NotAnArena>;
 
     /// Fragment by fragment.
-    fn walk<'a>(
-        memory: &'a dyn Memory,
-        shape: Self::Shape,
-        block: &Block,
-        at_break: AtBreak,
-    ) -> Box<dyn Iterator<Item = Step> + 'a>;
+    fn walk<'p>(pool: &'p Pool<'_, Self>, at_break: AtBreak)
+    -> Box<dyn Iterator<Item = Step> + 'p>;
+
+    /// The lists of free fragments; `None` where the layout does not tell where they are.
+    fn free_lists(memory: &dyn Memory, shape: &Self::Shape, block: &Block) -> Option<FreeLists>;
 
     /// What the manager would count as `real_used`, in bytes.
     fn real_used(shape: &Self::Shape, block: &Block, fragments: Tally) -> u64;
+
+    /// How many fragments, used and free, the block's own counters imply; `None` where they
+    /// contradict themselves.
+    fn expected_fragments(shape: &Self::Shape, block: &Block) -> Option<u64>;
+
+    /// The words of fixed value around a header.
+    fn landmarks(shape: &Self::Shape) -> Vec<Landmark>;
 
     /// Offset in the block of the pointer that a scan without symbols goes by.
     fn landmark(shape: &Self::Shape) -> u64;
@@ -192,8 +201,7 @@ impl<M: Manager> Allocator for M {
             Some(known) => known,
             None => inferred::<M>(block, memory)?,
         };
-        let block = M::block(block, &shape, memory)?;
-        Ok(Box::new(Pool::<M> { memory, block, shape, source }))
+        Ok(Box::new(Bound { pool: Pool::<M>::new(block, shape, memory)?, source }))
     }
 
     fn scan(&self, memory: &dyn Memory, places: &[AddrRange]) -> Vec<Addr> {
@@ -228,31 +236,83 @@ fn inferred<M: Manager>(
         allocator: M::NAME,
         what: "its fragments chain under no known layout".to_owned(),
     };
-    let walk = |shape: M::Shape, at_break| {
-        let block = M::block(block, &shape, memory)?;
-        Ok(M::walk(memory, shape, &block, at_break))
+    let trial = |shape: M::Shape, at_break| {
+        let pool = Pool::<M>::new(block, shape, memory)?;
+        Ok(infer::chain(M::walk(&pool, at_break)))
     };
-    infer::choose(&M::known(), walk, nothing_chains)
+    infer::choose(&M::known(), trial, nothing_chains)
 }
 
-struct Pool<'a, M: Manager> {
-    memory: &'a dyn Memory,
-    block: Block,
-    shape: M::Shape,
+/// A pool under one layout.
+pub(super) struct Pool<'a, M: Manager> {
+    pub(super) memory: &'a dyn Memory,
+    pub(super) block: Block,
+    pub(super) shape: M::Shape,
+    lists: OnceCell<Option<FreeLists>>,
+    /// Headers that walks read.
+    pub(super) visits: Cell<u64>,
+}
+
+impl<'a, M: Manager> Pool<'a, M> {
+    /// Reads the block.
+    ///
+    /// # Errors
+    /// [`NotAnArena`] says what does not fit.
+    pub(super) fn new(
+        block: Addr,
+        shape: M::Shape,
+        memory: &'a dyn Memory,
+    ) -> Result<Self, NotAnArena> {
+        let block = M::block(block, &shape, memory)?;
+        Ok(Self { memory, block, shape, lists: OnceCell::new(), visits: Cell::new(0) })
+    }
+
+    /// The lists of free fragments, followed once.
+    pub(super) fn lists(&self) -> Option<&FreeLists> {
+        let gather = || M::free_lists(self.memory, &self.shape, &self.block);
+        self.lists.get_or_init(gather).as_ref()
+    }
+
+    /// How many fragments there should be.
+    pub(super) fn expected_fragments(&self) -> Option<u64> {
+        let most = self.block.counters.size.wrapping_div(SMALLEST);
+        M::expected_fragments(&self.shape, &self.block).filter(|expected| *expected <= most)
+    }
+
+    /// Counts a header that was read.
+    pub(super) fn visit(&self) {
+        self.visits.set(self.visits.get().saturating_add(1));
+    }
+}
+
+/// No fragment with its overhead is smaller, in bytes.
+const SMALLEST: u64 = 24;
+
+/// A pool whose layout is decided.
+struct Bound<'a, M: Manager> {
+    pool: Pool<'a, M>,
     source: LayoutSource,
 }
 
-impl<M: Manager> Arena for Pool<'_, M> {
+impl<M: Manager> Arena for Bound<'_, M> {
     fn counters(&self) -> Counters {
-        self.block.counters
+        self.pool.block.counters
     }
 
     fn range(&self) -> AddrRange {
-        AddrRange { start: self.block.at, end: self.block.end }
+        AddrRange { start: self.pool.block.at, end: self.pool.block.end }
+    }
+
+    fn first_fragment(&self) -> Addr {
+        self.pool.block.first
     }
 
     fn real_used(&self, fragments: Tally) -> u64 {
-        M::real_used(&self.shape, &self.block, fragments)
+        M::real_used(&self.pool.shape, &self.pool.block, fragments)
+    }
+
+    fn expected_fragments(&self) -> Option<u64> {
+        self.pool.expected_fragments()
     }
 
     fn source(&self) -> LayoutSource {
@@ -260,6 +320,19 @@ impl<M: Manager> Arena for Pool<'_, M> {
     }
 
     fn walk(&self) -> Box<dyn Iterator<Item = Step> + '_> {
-        M::walk(self.memory, self.shape, &self.block, AtBreak::Resume)
+        M::walk(&self.pool, AtBreak::Resume)
+    }
+
+    fn free_lists(&self) -> Option<&FreeLists> {
+        self.pool.lists()
+    }
+
+    fn landmarks(&self) -> Vec<Landmark> {
+        M::landmarks(&self.pool.shape)
+    }
+
+    fn visits(&self) -> u64 {
+        let listed = self.pool.lists.get().and_then(Option::as_ref);
+        self.pool.visits.get().saturating_add(listed.map_or(0, |lists| lists.visits))
     }
 }

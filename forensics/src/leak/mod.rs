@@ -2,9 +2,11 @@
 //! set apart.
 
 mod inherited;
+mod sites;
 mod sizes;
 mod summary;
 
 pub use inherited::mark_inherited;
+pub use sites::{Site, Sites};
 pub use sizes::{SizeClass, Sizes};
 pub use summary::{OwnerTotals, Summary, SummaryOptions, summarise};

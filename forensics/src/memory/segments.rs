@@ -117,6 +117,16 @@ impl SegmentMap {
 }
 
 impl Memory for SegmentMap {
+    fn next_saved(&self, at: Addr) -> Option<Addr> {
+        let index = self.segments.partition_point(|segment| segment.range.end <= at);
+        self.segments.iter().skip(index).find_map(|segment| {
+            let Content::Bytes { blob, offset } = &segment.content else { return None };
+            let held = AddrRange::new(segment.range.start, blob.length().saturating_sub(*offset));
+            let start = segment.range.start.max(at);
+            held.contains(start).then_some(start)
+        })
+    }
+
     fn peek(&self, at: Addr, want: usize) -> Known<Chunk<'_>> {
         let absent = |why| Absent { at, why };
         let segment = self.find(at).ok_or_else(|| absent(Why::Unmapped))?;
@@ -173,6 +183,17 @@ mod tests {
         assert_eq!(map.bytes(Addr(0x3000), 16).unwrap()[15], 255);
         let error = map.bytes(Addr(0x3000), 17).unwrap_err();
         assert_eq!(error, Absent { at: Addr(0x3010), why: Why::Truncated });
+    }
+
+    #[test]
+    fn a_search_jumps_to_the_next_saved_byte() {
+        let map = map();
+        let next = |at| map.next_saved(Addr(at)).map(|at| at.0);
+        assert_eq!(next(0), Some(0x2000));
+        assert_eq!(next(0x20ff), Some(0x20ff));
+        assert_eq!(next(0x2100), Some(0x3000));
+        assert_eq!(next(0x300f), Some(0x300f));
+        assert_eq!(next(0x3010), None, "the file ends early");
     }
 
     #[test]

@@ -141,6 +141,10 @@ pub struct WalkedReport {
     pub lost_bytes: u64,
     /// Fragments with overwritten check words.
     pub damaged_fragments: u64,
+    /// Places where the lists of free fragments are wrong.
+    pub list_faults: u64,
+    /// Fragment headers that were read to find all this: the work.
+    pub header_visits: u64,
     /// Used fragments that `--skip-first` left out of the owners.
     pub skipped_fragments: u64,
 }
@@ -323,7 +327,9 @@ fn walked_report(walked: &Walked) -> WalkedReport {
         largest_free_bytes: summary.largest_free,
         complete: summary.complete,
         lost_bytes: summary.lost_bytes,
-        damaged_fragments: summary.damaged_count,
+        damaged_fragments: summary.damaged.count,
+        list_faults: summary.list_faults.count,
+        header_visits: summary.header_visits,
         skipped_fragments: summary.skipped_fragments,
     }
 }
