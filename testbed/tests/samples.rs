@@ -9,7 +9,8 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use testbed::sample::{Leaky, analyse, owners, programs, same};
+use testbed::elf::Core;
+use testbed::sample::{Leaky, analyse, analyse_as_text, owners, programs, same};
 use testbed::tools;
 
 /// Dumps every process of an edition and compares the analysis with the truth.
@@ -109,4 +110,112 @@ fn a_module_file_at_hand_gives_the_owners_their_names() {
     let gaps = refused["gaps"].to_string();
     assert!(gaps.contains("another build is at hand"), "{gaps}");
     assert_eq!(same(&refused, &leaky.pools()[0])["owners"][0]["function"], Value::Null);
+}
+
+/// Asserts that the cores of `leaky`, turned into an aarch64 machine's, give its pools and say what
+/// of them is not read.
+fn check_aarch64(leaky: &Leaky, cores: &std::path::Path, found_by: &str) {
+    for entry in std::fs::read_dir(cores).unwrap() {
+        let core = entry.unwrap().path();
+        let foreign = Core::open(&core).as_aarch64();
+        std::fs::write(core, foreign).unwrap();
+    }
+    let report = analyse(cores, &[]);
+    leaky.assert_walked(&report);
+    for pool in report["pools"].as_array().unwrap() {
+        assert_eq!(pool["found"]["by"], found_by, "{pool}");
+    }
+    let gaps = report["gaps"].as_array().unwrap();
+    let registers: Vec<&Value> = gaps
+        .iter()
+        .filter(|gap| gap["what"] == "registers and stacks of aarch64 threads")
+        .collect();
+    assert_eq!(registers.len(), 1, "said once for all cores: {gaps:?}");
+    assert_eq!(
+        registers[0]["why"],
+        "not supported yet: of aarch64 cores only memory and heaps are read"
+    );
+}
+
+#[test]
+fn heaps_of_aarch64_cores_are_found_by_symbols() {
+    for edition in ["leaky-64", "leaky-fm-80", "leaky-tlsf-64"] {
+        let scratch = tools::scratch(&format!("samples-aarch64-{edition}"));
+        let leaky = Leaky::start(edition, &["-r", "800"], &scratch);
+        let cores = leaky.gcore(&scratch);
+        check_aarch64(&leaky, &cores, "symbol");
+    }
+}
+
+#[test]
+fn heaps_of_aarch64_cores_are_found_by_their_shape() {
+    for edition in ["leaky-56", "leaky-fm-72", "leaky-tlsf-64"] {
+        let (leaky, cores) = check_gone(edition);
+        check_aarch64(&leaky, &cores, "block-shape");
+    }
+}
+
+#[test]
+fn private_memory_in_the_c_library_is_unused_not_empty() {
+    for edition in ["leaky-64-sys", "leaky-fm-80-sys", "leaky-tlsf-64-sys"] {
+        let scratch = tools::scratch(&format!("samples-{edition}"));
+        let leaky = Leaky::start(edition, &[], &scratch);
+        let cores = leaky.gcore(&scratch);
+        let report = analyse(&cores, &[]);
+        leaky.assert_told(&report, "inferred");
+        for pool in report["pools"].as_array().unwrap() {
+            assert_eq!(pool["unused"], pool["kind"] == "pkg", "{pool}");
+        }
+        let gaps = report["gaps"].as_array().unwrap();
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(gaps[0]["what"], "private memory");
+
+        let text = analyse_as_text(&cores, &[]);
+        let said = "PKG unused: this build keeps private memory in the C library's heap";
+        assert_eq!(text.matches(said).count(), 1, "{text}");
+        assert!(text.contains("PKG pools (4)"), "{text}");
+        // The one free fragment says nothing of private memory.
+        assert_eq!(text.matches(" free; largest free ").count(), 1, "only SHM: {text}");
+    }
+    let (_leaky, _, report) = check("unused", "leaky-64");
+    for pool in report["pools"].as_array().unwrap() {
+        assert_eq!(pool["unused"], false, "{pool}");
+    }
+}
+
+#[test]
+fn without_owners_sizes_and_contents_are_told() {
+    for edition in ["leaky-16", "leaky-fm-48", "leaky-tlsf-32"] {
+        let (leaky, cores, report) = check("by-size", edition);
+        for pool in report["pools"].as_array().unwrap() {
+            let sizes = pool["payload_sizes"].as_array().unwrap();
+            let sum = |field: &str| -> u64 {
+                sizes.iter().map(|size| size[field].as_u64().unwrap()).sum()
+            };
+            assert_eq!(Value::from(sum("fragments")), pool["walked"]["used_fragments"]);
+            assert_eq!(Value::from(sum("bytes")), pool["walked"]["used_bytes"]);
+        }
+        // What worker 2 leaks: texts that begin with "acc-".
+        let leaking = Value::from(leaky.pids()[2]);
+        let pools = report["pools"].as_array().unwrap();
+        let pool = pools.iter().find(|pool| pool["pid"] == leaking).unwrap();
+        let leaks = |size: &Value| {
+            let contents = size["content"].as_array().unwrap();
+            contents.iter().any(|content| {
+                let example = content["example"].as_str().unwrap_or_default();
+                content["what"] == "text" && example.starts_with("\"acc-")
+            })
+        };
+        let leaked: Vec<&Value> =
+            pool["payload_sizes"].as_array().unwrap().iter().filter(|size| leaks(size)).collect();
+        assert!(leaked.len() > 3, "{edition}: {pool}");
+
+        let pid = leaking.to_string();
+        let text = analyse_as_text(&cores, &["--pid", &pid, "--top", "100"]);
+        assert!(text.contains("not recorded by this build"), "{text}");
+        assert!(text.contains("text: \"acc-") || text.contains("): \"acc-"), "{text}");
+        assert!(!text.contains("(owner not recorded)"), "{text}");
+    }
+    let (_leaky, _, report) = check("by-owner", "leaky-64");
+    assert_eq!(report["pools"][0]["payload_sizes"], Value::Null);
 }

@@ -3,10 +3,10 @@
 use super::{CaseOptions, Member};
 use crate::addr::AddrRange;
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Break, Counters, Neighbour};
-use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
+use crate::heap::{self, Allocator, Arena, Break, Counters, Neighbour, Owner};
+use crate::kamailio::{Content, FoundBy, Names, OwnerName, PoolKind, PoolRoot, contents};
 use crate::layout::LayoutSource;
-use crate::leak::{Summary, SummaryOptions, summarise};
+use crate::leak::{PayloadSize, Summary, SummaryOptions, payload_sizes, summarise};
 use crate::memory::Memory as _;
 use crate::modules::ModuleFile;
 
@@ -40,10 +40,21 @@ pub struct Walked {
     pub summary: Summary,
     /// Names of `summary.owners`, in the same order.
     pub names: Vec<OwnerName>,
+    /// Used fragments by payload size; `None` where their owners are recorded.
+    pub payload_sizes: Option<Vec<SizeGroup>>,
     /// The first bytes at each of `summary.breaks`, as far as they are known.
     pub broken_bytes: Vec<Option<Vec<u8>>>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
+}
+
+/// The used fragments of one size.
+#[derive(Debug)]
+pub struct SizeGroup {
+    /// Their number and a sample of them.
+    pub size: PayloadSize,
+    /// What the sample holds, the most frequent first.
+    pub content: Vec<Content>,
 }
 
 /// Bytes of a broken fragment that are kept.
@@ -53,6 +64,17 @@ impl Pool {
     /// What the walk gave, if there was one.
     pub fn walked(&self) -> Option<&Walked> {
         self.walked.as_ref().ok()
+    }
+
+    /// Whether nothing was ever taken from this private pool: builds that keep private memory in
+    /// the C library's heap make it all the same, and it stays one free fragment. A program whose
+    /// private memory is in its pool never gives back all of it.
+    pub fn is_unused(&self) -> bool {
+        self.walked().is_some_and(|Walked { summary, .. }| {
+            self.kind == PoolKind::Pkg
+                && summary.complete
+                && (summary.used_fragments, summary.free_fragments) == (0, 1)
+        })
     }
 }
 
@@ -120,6 +142,7 @@ fn walk_with(
         *agreeing = seen.saturating_sub(summary.damaged_count).max(*agreeing);
         *to_the_end = summary.complete;
     }
+    let payload_sizes = size_groups(&*arena, &summary, member);
     let mut names = Names::new(process);
     let owners = summary.owners.iter().map(|totals| names.owner(totals.owner)).collect();
     let name_gaps = name_gaps(&names, member);
@@ -132,9 +155,23 @@ fn walk_with(
         layout,
         summary,
         names: owners,
+        payload_sizes,
         broken_bytes,
         name_gaps,
     })
+}
+
+/// What is known instead of owners, at the price of a second walk.
+fn size_groups(arena: &dyn Arena, summary: &Summary, member: &Member) -> Option<Vec<SizeGroup>> {
+    if summary.owners.iter().any(|totals| totals.owner != Owner::default()) {
+        return None;
+    }
+    let sizes = payload_sizes(arena, summary.skipped_fragments);
+    let group = |size: PayloadSize| {
+        let content = contents(&member.process, &size.sample, arena.range());
+        SizeGroup { size, content }
+    };
+    (!sizes.is_empty()).then(|| sizes.into_iter().map(group).collect())
 }
 
 /// The file that exports the pool's root: the one whose debug information describes it.
