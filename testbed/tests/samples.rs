@@ -194,6 +194,8 @@ fn without_owners_sizes_and_contents_are_told() {
             };
             assert_eq!(Value::from(sum("fragments")), pool["walked"]["used_fragments"]);
             assert_eq!(Value::from(sum("bytes")), pool["walked"]["used_bytes"]);
+            assert_eq!(Value::from(sum("inherited_fragments")), pool["inherited_fragments"]);
+            assert_eq!(sum("own_fragments") + sum("inherited_fragments"), sum("fragments"));
         }
         // What worker 2 leaks: texts that begin with "acc-".
         let leaking = Value::from(leaky.pids()[2]);

@@ -115,7 +115,7 @@ pub struct PoolReport {
     pub owners_left_out: u64,
     /// Used fragments by payload size; null where their owners are recorded.
     pub payload_sizes: Option<Vec<PayloadSizeReport>>,
-    /// Sizes that the selection leaves out.
+    /// Sizes with fragments of their own that the selection leaves out.
     pub payload_sizes_left_out: u64,
     /// Used fragments inherited from the main process at fork.
     pub inherited_fragments: u64,
@@ -297,8 +297,8 @@ fn pool_report(pool: &Pool, member: &Member, selection: &Selection) -> PoolRepor
     sort(&mut shown, selection.sort);
     shown.truncate(selection.top.unwrap_or(usize::MAX));
     let (payload_sizes, payload_sizes_left_out) = walked
-        .and_then(|walked| Some((walked.payload_sizes.as_ref()?, walked.summary.used_bytes)))
-        .map(|(groups, used)| by_size::select(groups, used, selection))
+        .and_then(|walked| Some((walked.payload_sizes.as_ref()?, &walked.summary)))
+        .map(|(groups, summary)| by_size::select(groups, summary, selection))
         .unzip();
     let own = |owners: &[OwnerReport]| owners.iter().filter(|o| o.own_fragments > 0).count();
     PoolReport {
