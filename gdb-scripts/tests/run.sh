@@ -145,6 +145,18 @@ for edition in {16,56,64,128,fm-48,fm-48-unchecked,fm-72,fm-80,tlsf-32,tlsf-64}{
 	wait "$main" || true
 done
 
+# ---- private memory in the C library's heap: the private pool is there, and unused ----------
+for edition in 64-sys fm-80-sys tlsf-64-sys; do
+	"$work/bin/leaky-$edition" --small >"$work/ready" &
+	main=$!
+	started+=("$main")
+	wait_until 20 grep -q ready "$work/ready"
+	ask "$work/out" -ex 'kam pools' -p "$main" || true
+	check "$edition: pkg is unused" test "$(grep -c "unused: this build keeps private memory in the C library's heap" "$work/out")" = 1
+	kill "$main"
+	wait "$main" || true
+done
+
 # ---- damage: every walk ends, and says where and why -------------------------------------
 # broken NAME TEXT COMPLETE CLASSIC ADDRESS CHANGE: TEXT is in kam's answer, CLASSIC in qm-owners.gdb's
 broken() {

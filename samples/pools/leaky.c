@@ -275,9 +275,10 @@ static unsigned long between(unsigned long low, unsigned long high)
 
 /* ---- the server ------------------------------------------------------------ */
 
-struct cell { /* a transaction: a fragment that points at another */
+struct cell { /* a transaction: a fragment that points at another, and at code */
     void *reply;
-    char call_id[48];
+    void (*end)(unsigned slot);
+    char call_id[40];
 };
 
 struct leaked { /* half of a pair that only itself points to */
@@ -343,6 +344,7 @@ static void begin_transaction(unsigned long request)
         return;
     snprintf(cell->call_id, sizeof cell->call_id, "%lu-%d@127.0.0.1", request, process_no);
     cell->reply = text(&shm, REPLY_TM, between(120, 380), "SIP/2.0 200 OK");
+    cell->end = end_transaction;
     transactions[slot] = cell;
 }
 

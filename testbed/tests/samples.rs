@@ -197,6 +197,9 @@ fn without_owners_sizes_and_contents_are_told() {
             assert_eq!(Value::from(sum("inherited_fragments")), pool["inherited_fragments"]);
             assert_eq!(sum("own_fragments") + sum("inherited_fragments"), sum("fragments"));
         }
+        // Transactions point at code of the program.
+        let shm = report["pools"][0]["payload_sizes"].to_string();
+        assert!(shm.contains(&format!("pointers into {edition}")), "{shm}");
         // What worker 2 leaks: texts that begin with "acc-".
         let leaking = Value::from(leaky.pids()[2]);
         let pools = report["pools"].as_array().unwrap();
