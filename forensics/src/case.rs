@@ -19,7 +19,7 @@ use crate::num::wide;
 use crate::process::Process;
 
 pub use overwritten::Overwritten;
-pub use pool::{Pool, Walked, WildOwner};
+pub use pool::{Pool, SizeGroup, Walked, WildOwner};
 
 /// What to do with the pools.
 #[derive(Clone, Copy, Debug, Default)]
@@ -160,6 +160,10 @@ impl Case {
             }
             if let Ok(walked) = &pool.walked {
                 self.gaps.extend(walked.name_gaps.iter().cloned());
+            }
+            if pool.is_unused() {
+                let why = "this build keeps it in the C library's heap, which is not read";
+                self.gaps.push(Gap::new("private memory", why));
             }
         }
         self.say_once();

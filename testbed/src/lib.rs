@@ -5,7 +5,8 @@
 //! [`load`] sends it requests, [`rpc`] and [`shmlog`] ask it for its own figures, [`tools`] runs
 //! `collect-evidence` and `forensics`, [`unpacked`] and [`elf`] open what they wrote without their
 //! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`analysis`] is what
-//! `forensics --json` promises, and [`oracle`] compares it with what the instance said.
+//! `forensics --json` promises, and [`oracle`] compares it with what the instance said. [`sample`]
+//! stands in for the layouts that no package here has.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
 //! first surprise. A test never passes because something is missing.
@@ -27,6 +28,7 @@ pub mod load;
 pub mod oracle;
 pub mod proc;
 pub mod rpc;
+pub mod sample;
 pub mod shmlog;
 pub mod tools;
 pub mod unpacked;

@@ -4,10 +4,10 @@ use super::overwritten::Overwritten;
 use super::{CaseOptions, Member};
 use crate::addr::{Addr, AddrRange};
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Counters, Damage, Neighbour};
-use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
+use crate::heap::{self, Allocator, Arena, Counters, Damage, Neighbour, Owner};
+use crate::kamailio::{Content, FoundBy, Names, OwnerName, PoolKind, PoolRoot, contents};
 use crate::layout::LayoutSource;
-use crate::leak::{OwnerTotals, Summary, SummaryOptions, summarise};
+use crate::leak::{OwnerTotals, PayloadSize, Summary, SummaryOptions, payload_sizes, summarise};
 use crate::modules::ModuleFile;
 
 /// A pool of the case.
@@ -40,6 +40,8 @@ pub struct Walked {
     pub summary: Summary,
     /// Names of `summary.owners`, in the same order.
     pub names: Vec<OwnerName>,
+    /// Used fragments by payload size; `None` where their owners are recorded.
+    pub payload_sizes: Option<Vec<SizeGroup>>,
     /// What stands at each of `summary.breaks`.
     pub broken: Vec<Overwritten>,
     /// What stands at each of `summary.damaged`, and behind it where its end is overwritten.
@@ -48,6 +50,15 @@ pub struct Walked {
     pub wild_owners: Vec<WildOwner>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
+}
+
+/// The used fragments of one size.
+#[derive(Debug)]
+pub struct SizeGroup {
+    /// Their number and a sample of them.
+    pub size: PayloadSize,
+    /// What the sample holds, the most frequent first.
+    pub content: Vec<Content>,
 }
 
 /// An owner with a pointer that leads to no text.
@@ -69,6 +80,17 @@ impl Pool {
     /// What the walk gave, if there was one.
     pub fn walked(&self) -> Option<&Walked> {
         self.walked.as_ref().ok()
+    }
+
+    /// Whether nothing was ever taken from this private pool: builds that keep private memory in
+    /// the C library's heap make it all the same, and it stays one free fragment. A program whose
+    /// private memory is in its pool never gives back all of it.
+    pub fn is_unused(&self) -> bool {
+        self.walked().is_some_and(|Walked { summary, .. }| {
+            self.kind == PoolKind::Pkg
+                && summary.complete
+                && (summary.used_fragments, summary.free_fragments) == (0, 1)
+        })
     }
 }
 
@@ -136,6 +158,7 @@ fn walk_with(
         *agreeing = seen.saturating_sub(summary.damaged.count).max(*agreeing);
         *to_the_end = summary.complete;
     }
+    let payload_sizes = size_groups(&*arena, &summary, member);
     let mut names = Names::new(process);
     let owners = summary.owners.iter().map(|totals| names.owner(totals.owner)).collect();
     let name_gaps = name_gaps(&names, member);
@@ -161,11 +184,25 @@ fn walk_with(
         layout,
         summary,
         names: owners,
+        payload_sizes,
         broken,
         damaged,
         wild_owners,
         name_gaps,
     })
+}
+
+/// What is known instead of owners, at the price of a second walk.
+fn size_groups(arena: &dyn Arena, summary: &Summary, member: &Member) -> Option<Vec<SizeGroup>> {
+    if summary.owners.iter().any(|totals| totals.owner != Owner::default()) {
+        return None;
+    }
+    let sizes = payload_sizes(arena, summary.skipped_fragments);
+    let group = |size: PayloadSize| {
+        let content = contents(&member.process, &size.sample, arena.range());
+        SizeGroup { size, content }
+    };
+    (!sizes.is_empty()).then(|| sizes.into_iter().map(group).collect())
 }
 
 /// The file that exports the pool's root: the one whose debug information describes it.

@@ -77,6 +77,8 @@ pub struct Summary {
     pub sizes: Sizes,
     /// Totals by owner, most bytes first.
     pub owners: Vec<OwnerTotals>,
+    /// Inherited fragments without an owner, by payload in bytes.
+    pub inherited_sizes: FxHashMap<u64, u64>,
     /// Every fragment by rising address, if they were asked for.
     pub fragments: Vec<Fragment>,
 }

@@ -106,9 +106,11 @@ impl Manager for Tlsf {
         Vec::new()
     }
 
-    /// The list head `block_null`, at the start of the control structure, points at itself.
+    /// The last list head, that of fragments of 500 GiB, is empty in every pool: it points at
+    /// `block_null`, where the control structure starts. (The links of `block_null` itself do so
+    /// only until the first fragment leaves a list.)
     fn landmark(shape: &Shape) -> u64 {
-        shape.next_free
+        shape.control.length.saturating_sub(8)
     }
 
     fn is_block(at: Addr, distance: u64, shape: &Shape, memory: &dyn Memory) -> bool {
