@@ -22,6 +22,8 @@ pub struct Pool {
     pub pid: Option<u32>,
     /// The memory manager.
     pub manager: String,
+    /// Address of its own block, `0x…`.
+    pub block: Option<String>,
     /// Where its layout comes from.
     pub layout: Option<Layout>,
     /// Why it was not walked.
@@ -162,6 +164,16 @@ impl Heap {
             panic!("expected one shared pool, not {}; gaps: {:?}", pools.len(), self.gaps)
         };
         assert_eq!(pool.pid, None, "the shared pool belongs to no process");
+        pool
+    }
+
+    /// The private pool of one process.
+    #[track_caller]
+    pub fn private_of(&self, pid: u32) -> &Pool {
+        let pools: Vec<&Pool> = self.private().filter(|pool| pool.pid == Some(pid)).collect();
+        let [pool] = pools[..] else {
+            panic!("{} private pools of {pid}; gaps: {:?}", pools.len(), self.gaps)
+        };
         pool
     }
 
