@@ -12,11 +12,24 @@ use super::lists::FreeLists;
 use super::{Break, BreakCause, Fragment, Step};
 use crate::addr::Addr;
 
-/// Headers that chain without a place in the chain that is known must be so many to be believed.
+/// So many headers in a row are believed though their chain ends at something broken and no free
+/// list names one of them.
 const RUN: u64 = 2;
+
+/// What a block's counters say that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// Fragments, used and free.
+    pub(super) fragments: u64,
+    /// Payload of those in use, in bytes.
+    pub(super) used: u64,
+}
 
 /// The headers of one manager.
 pub(super) trait Headers {
+    /// Whether headers that merges left behind chain into true ones.
+    const OLD_HEADERS_CHAIN: bool;
+
     /// Reads the header at `at`; `before` is the fragment that leads there, if one does.
     ///
     /// # Errors
@@ -32,8 +45,8 @@ pub(super) trait Headers {
     /// The free lists.
     fn lists(&self) -> Option<&FreeLists>;
 
-    /// How many fragments there should be.
-    fn expected(&self) -> Option<u64>;
+    /// What there should be; `None` where the block's counters contradict themselves.
+    fn expected(&self) -> Option<Expected>;
 }
 
 /// The fragment that leads to a header.
@@ -60,8 +73,8 @@ pub(super) struct Walk<H> {
     at: Addr,
     last: Addr,
     before: Option<Before>,
-    /// Fragments so far.
-    seen: u64,
+    /// Fragments so far, and the payload of those in use.
+    seen: Expected,
     /// What stands behind the first break.
     islands: Option<Islands>,
     at_break: AtBreak,
@@ -70,7 +83,7 @@ pub(super) struct Walk<H> {
 impl<H: Headers> Walk<H> {
     /// From the first header to `last`, where the pool ends.
     pub(super) fn new(headers: H, first: Addr, last: Addr, at_break: AtBreak) -> Self {
-        Self { headers, at: first, last, before: None, seen: 0, islands: None, at_break }
+        Self { headers, at: first, last, before: None, seen: NONE, islands: None, at_break }
     }
 
     fn fragment(&mut self) -> Result<Header, BreakCause> {
@@ -90,15 +103,17 @@ impl<H: Headers> Walk<H> {
         if let Some(fits) = self.headers.lists().and_then(|lists| lists.fits(self.at, size)) {
             return fits;
         }
-        let behind = step(self.at);
-        let one_lost = self.place_that_leaves(1, behind).is_some();
-        let next_lost = self.place_that_leaves(2, step(header.next)).is_some();
-        if one_lost != next_lost {
-            return next_lost;
+        let unlisted = |lists: &FreeLists| !lists.may_contain(self.at, size);
+        if !header.fragment.used && self.headers.lists().is_some_and(unlisted) {
+            return false;
         }
-        self.islands();
-        let first = self.first_start(behind);
-        first.is_none_or(|place| place.at >= header.next)
+        let Some(place) = self.first_start(step(self.at)) else { return true };
+        if place.at < header.next {
+            return false;
+        }
+        // If nothing but this fragment is missing up to there, it is longer than its header says.
+        let only_this = self.left().and_then(|left| left.fragments.checked_sub(1));
+        !self.islands().leads_to_the_end(&place) || Some(place.run) != only_this
     }
 
     /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed.
@@ -108,35 +123,69 @@ impl<H: Headers> Walk<H> {
             Some(size) => self.headers.behind(self.at, size),
             None => step(self.at),
         };
-        let place = self.place_that_leaves(1, from).or_else(|| self.first_start(from));
+        let place = self.place_behind_one(from).or_else(|| self.first_start(from));
         place.map(|place| place.at)
     }
 
-    /// The place from `from` on that leads to the end so that exactly `lost` fragments are missing.
-    fn place_that_leaves(&mut self, lost: u64, from: Addr) -> Option<Place> {
-        let known = self.seen.saturating_add(lost);
-        let run = self.headers.expected()?.checked_sub(known)?;
+    /// The place from `from` on that leads to the end so that one fragment is missing.
+    fn place_behind_one(&mut self, from: Addr) -> Option<Place> {
+        let left = self.left()?;
+        let run = left.fragments.checked_sub(1)?;
         let place = self.islands().with_run(run, from)?;
-        place.whole.then_some(place)
+        (place.whole && place.used <= left.used).then_some(place)
     }
 
     /// The first place from `from` on where the walk may go on.
     fn first_start(&mut self, from: Addr) -> Option<Place> {
+        let left = self.left();
+        self.islands();
+        // What a broken list no longer names may be a free fragment with old headers inside.
+        let named = H::OLD_HEADERS_CHAIN && self.headers.lists().is_none_or(FreeLists::is_cut);
         let islands = self.islands();
-        let is_start = |place: &Place| {
-            place.whole && (islands.leads_to_the_end(place) || place.sure || place.run >= RUN)
+        let is_start = |place: &Place| match islands.leads_to_the_end(place) {
+            // One fragment at least is lost.
+            true => left.is_none_or(|left| place.run < left.fragments && place.used <= left.used),
+            false if named => place.known,
+            false => place.is_sure() || place.run >= RUN,
         };
-        islands.from(from).find(is_start)
+        islands.from(from).find(|place| place.whole && is_start(place))
+    }
+
+    /// What the counters leave behind what was seen so far.
+    fn left(&self) -> Option<Expected> {
+        let expected = self.headers.expected()?;
+        Some(Expected {
+            fragments: expected.fragments.checked_sub(self.seen.fragments)?,
+            used: expected.used.checked_sub(self.seen.used)?,
+        })
     }
 
     fn islands(&mut self) -> &Islands {
         if self.islands.is_none() {
-            let links = self.headers.links(step(self.at));
+            let mut links = self.headers.links(step(self.at));
             let lists = self.headers.lists();
-            let listed = |at| lists.is_some_and(|lists| lists.contain(at));
+            if let Some(lists) = lists {
+                let behind = |header, size| self.headers.behind(header, size);
+                links.retain(|link| {
+                    !lists.enclose(link.at, behind) && !lists.enclose(link.next, behind)
+                });
+            }
+            let listed = |at| lists.is_some_and(|lists| lists.name(at));
             self.islands = Some(Islands::new(links, self.last, listed));
         }
         self.islands.get_or_insert_default()
+    }
+}
+
+const NONE: Expected = Expected { fragments: 0, used: 0 };
+
+impl Expected {
+    #[inline]
+    fn count(&mut self, fragment: &Fragment) {
+        self.fragments = self.fragments.saturating_add(1);
+        if fragment.used {
+            self.used = self.used.saturating_add(fragment.payload.length());
+        }
     }
 }
 
@@ -157,7 +206,7 @@ impl<H: Headers> Iterator for Walk<H> {
             Ok(header) => {
                 self.before = Some(Before { header: self.at, free: !header.fragment.used });
                 self.at = header.next;
-                self.seen = self.seen.saturating_add(1);
+                self.seen.count(&header.fragment);
                 Some(Step::Fragment(header.fragment))
             }
             Err(why) => {

@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub(super) at: Addr,
     /// Where the next one's does.
     pub(super) next: Addr,
+    /// Its payload if it is in use, in bytes.
+    pub(super) used: u64,
     /// Whether the fragment is whole, so that a walk may go on with it.
     pub(super) whole: bool,
 }
@@ -32,10 +34,21 @@ pub(super) struct Place {
     pub(super) reach: Addr,
     /// Fragments up to there.
     pub(super) run: u64,
+    /// Payload of those in use, in bytes.
+    pub(super) used: u64,
     /// Whether a walk may go on with it.
     pub(super) whole: bool,
-    /// Whether the chain passes a place that is known to be a header.
-    pub(super) sure: bool,
+    /// Whether this place is known to be a header.
+    pub(super) known: bool,
+    /// Whether the chain leads on to a place that is.
+    pub(super) leads: bool,
+}
+
+impl Place {
+    /// Whether its chain passes a place that is known to be a header.
+    pub(super) fn is_sure(&self) -> bool {
+        self.known || self.leads
+    }
 }
 
 /// All places behind a break.
@@ -57,11 +70,13 @@ impl Islands {
         let mut islands =
             Self { places: Vec::with_capacity(links.len()), by_run: Vec::new(), limit };
         for link in links {
-            let place = islands.place(link, is_header(link.at));
+            let place = islands.place(link, &is_header);
             match islands.places.last_mut().filter(|last| last.at == place.at) {
                 // Several trailers name this header: old ones lead into old headers, whose chain
                 // soon ends.
-                Some(last) if (last.sure, last.reach) < (place.sure, place.reach) => *last = place,
+                Some(last) if (last.leads, last.reach) < (place.leads, place.reach) => {
+                    *last = place
+                }
                 Some(_) => {}
                 None => islands.places.push(place),
             }
@@ -79,20 +94,22 @@ impl Islands {
         self.at(*at)
     }
 
-    fn place(&self, link: Link, known: bool) -> Place {
-        let Link { at, next, whole } = link;
-        match self.at(next) {
-            Some(follower) => Place {
-                at,
-                next,
-                reach: follower.reach,
-                run: follower.run.saturating_add(1),
-                whole,
-                sure: known || follower.sure,
-            },
-            None => {
-                Place { at, next, reach: next, run: 1, whole, sure: known || next == self.limit }
-            }
+    fn place(&self, link: Link, is_header: &impl Fn(Addr) -> bool) -> Place {
+        let known = is_header(link.at);
+        let Link { at, next, used, whole } = link;
+        let Some(follower) = self.at(next) else {
+            let leads = next == self.limit || is_header(next);
+            return Place { at, next, reach: next, run: 1, used, whole, leads, known };
+        };
+        Place {
+            at,
+            next,
+            reach: follower.reach,
+            run: follower.run.saturating_add(1),
+            used: follower.used.saturating_add(used),
+            whole,
+            known,
+            leads: follower.is_sure(),
         }
     }
 
@@ -152,7 +169,7 @@ mod tests {
     use super::*;
 
     fn link(at: u64, next: u64) -> Link {
-        Link { at: Addr(at), next: Addr(next), whole: true }
+        Link { at: Addr(at), next: Addr(next), used: 8, whole: true }
     }
 
     #[test]
@@ -160,7 +177,7 @@ mod tests {
         let links = vec![link(8, 24), link(24, 40), link(40, 64), link(32, 48), link(16, 24)];
         let islands = Islands::new(links, Addr(64), |_| false);
         let seen: Vec<_> =
-            islands.from(Addr(0)).map(|p| (p.at.0, p.reach.0, p.run, p.sure)).collect();
+            islands.from(Addr(0)).map(|p| (p.at.0, p.reach.0, p.run, p.is_sure())).collect();
         assert_eq!(
             seen,
             [
@@ -180,7 +197,7 @@ mod tests {
     fn a_chain_that_passes_a_known_header_is_sure() {
         let links = vec![link(8, 16), link(16, 24), link(40, 48)];
         let islands = Islands::new(links, Addr(64), |at| at == Addr(16));
-        let sure: Vec<_> = islands.from(Addr(0)).map(|place| place.sure).collect();
+        let sure: Vec<_> = islands.from(Addr(0)).map(|place| place.is_sure()).collect();
         assert_eq!(sure, [true, true, false]);
     }
 

@@ -9,8 +9,12 @@ pub mod fm;
 mod infer;
 mod islands;
 mod lists;
+#[cfg(test)]
+mod model;
 mod pool;
 pub mod qm;
+#[cfg(test)]
+mod tests;
 pub mod tlsf;
 
 use serde::Serialize;

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, OnceCell};
 
+use super::chain::Expected;
 use super::infer::{self, AtBreak};
 use super::lists::FreeLists;
 use super::{Allocator, Arena, Counters, Landmark, NotAnArena, Step, Tally};
@@ -277,6 +278,12 @@ impl<'a, M: Manager> Pool<'a, M> {
     pub(super) fn expected_fragments(&self) -> Option<u64> {
         let most = self.block.counters.size.wrapping_div(SMALLEST);
         M::expected_fragments(&self.shape, &self.block).filter(|expected| *expected <= most)
+    }
+
+    /// What the block's counters leave for a walk to find.
+    pub(super) fn expected(&self) -> Option<Expected> {
+        let fragments = self.expected_fragments()?;
+        Some(Expected { fragments, used: self.block.counters.used })
     }
 
     /// Counts a header that was read.

@@ -10,8 +10,6 @@
 
 mod lists;
 mod shape;
-#[cfg(test)]
-mod tests;
 mod walk;
 
 use super::infer::AtBreak;

@@ -3,7 +3,7 @@
 use super::FMalloc;
 use super::shape::Shape;
 use crate::addr::{Addr, AddrRange};
-use crate::heap::chain::{Before, Header, Headers};
+use crate::heap::chain::{Before, Expected, Header, Headers};
 use crate::heap::islands::{self, Link};
 use crate::heap::lists::FreeLists;
 use crate::heap::pool::Pool;
@@ -42,11 +42,15 @@ impl<'p> FmHeaders<'p> {
         // Old headers say that they are in use: a manager clears the flag when it merges.
         let listed = |lists: &FreeLists| lists.may_contain(at, payload.length());
         let whole = used || self.lists().is_none_or(listed);
-        Some(Link { at, next: header.next, whole })
+        let used = if used { payload.length() } else { 0 };
+        Some(Link { at, next: header.next, used, whole })
     }
 }
 
 impl Headers for FmHeaders<'_> {
+    /// They say that they are in use.
+    const OLD_HEADERS_CHAIN: bool = true;
+
     #[inline]
     fn read(&mut self, at: Addr, _: Option<Before>) -> Result<Header, BreakCause> {
         let shape = self.shape();
@@ -91,7 +95,7 @@ impl Headers for FmHeaders<'_> {
         self.pool.lists()
     }
 
-    fn expected(&self) -> Option<u64> {
-        self.pool.expected_fragments()
+    fn expected(&self) -> Option<Expected> {
+        self.pool.expected()
     }
 }

@@ -62,6 +62,16 @@ impl SizeClasses {
         }
     }
 
+    /// The payload of every fragment in a list, in bytes, if it has only one: payloads are rounded
+    /// up to the step.
+    pub(in crate::heap) fn exact(self, list: u32) -> Option<u64> {
+        let one = match self {
+            Self::Hash { .. } => u64::from(list) <= STEPS,
+            Self::TwoLevels => list < ROW,
+        };
+        one.then(|| self.smallest(list))
+    }
+
     /// The smallest payload of a list, in bytes.
     pub(in crate::heap) fn smallest(self, list: u32) -> u64 {
         match self {

@@ -228,9 +228,31 @@ impl FreeLists {
         found
     }
 
+    /// Whether a list could not be followed to its end.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.cut.is_empty()
+    }
+
     /// Whether a list leads to the free fragment whose header is at `at`.
     pub(super) fn contain(&self, at: Addr) -> bool {
         list_with(&self.members, at).is_some()
+    }
+
+    /// The same, or the link leads to a header that is overwritten.
+    pub(super) fn name(&self, at: Addr) -> bool {
+        self.contain(at) || list_with(&self.broken, at).is_some()
+    }
+
+    /// Whether `at` lies inside a free fragment that a list names, so that what looks like a header
+    /// there is an old one. `behind` gives the next header behind a payload of so many bytes.
+    pub(super) fn enclose(&self, at: Addr, behind: impl Fn(Addr, u64) -> Addr) -> bool {
+        [&self.members, &self.broken].into_iter().any(|members| {
+            let before = members.partition_point(|member| member.header < at);
+            let member = before.checked_sub(1).and_then(|index| members.get(index));
+            member.is_some_and(|member| {
+                at < behind(member.header, self.classes.smallest(member.list))
+            })
+        })
     }
 
     /// Whether a list leads to the free fragment of `size` bytes at `at`, or may have done so before
@@ -243,7 +265,8 @@ impl FreeLists {
     /// `None` if none leads there.
     pub(super) fn fits(&self, at: Addr, size: u64) -> Option<bool> {
         let list = list_with(&self.members, at).or_else(|| list_with(&self.broken, at))?;
-        Some(self.classes.list_of(size) == list)
+        let exact = self.classes.exact(list).is_none_or(|exact| exact == size);
+        Some(exact && self.classes.list_of(size) == list)
     }
 
     /// The least payload, in bytes, of the fragment at `at` if a list leads there, though its

@@ -1,8 +1,6 @@
 //! Pools written byte by byte: whole, damaged, cut. The numbers are those of the facts, not the
 //! walker's constants.
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::addr::AddrRange;
 use crate::bytes::Blob;
@@ -275,85 +273,4 @@ fn a_lost_trailer_and_a_hit_header_behind_merged_memory() {
     image.bytes[end - 234..end + 65].fill(0);
     let steps = steps(&image.whole());
     assert_eq!(headers(&steps), image.true_headers(&[0, 1, 2, 6, 7, 8]));
-}
-
-/// A pool as a server leaves it: used and free fragments, some of the free ones merged.
-fn pools() -> impl Strategy<Value = (Image, Vec<usize>)> {
-    let fragment = (1_u64..60, any::<bool>()).prop_map(|(words, used)| (words * 8, used));
-    let merges = proptest::collection::vec((0_usize..40, 1_usize..4), 0..5);
-    (proptest::collection::vec(fragment, 4..40), merges).prop_map(|(fragments, merges)| {
-        let mut image = Image::new(56, 235_152, &fragments);
-        let mut live: Vec<usize> = (0..fragments.len()).collect();
-        for (first, more) in merges {
-            let last = first + more;
-            // Not one that was merged already: its end is further away.
-            let apart = (first..=last + 1).all(|index| live.contains(&index));
-            if last + 1 < fragments.len() && apart && (first..=last).all(|i| !fragments[i].1) {
-                image.merge(first, last);
-                live.retain(|index| *index <= first || *index > last);
-            }
-        }
-        (image, live)
-    })
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_make_the_walk_panic_or_run_for_ever(
-        place in 0_usize..2000, value: u64, second in 0_usize..2000, other: u64,
-    ) {
-        let mut image = image_56();
-        let start = image.headers[0];
-        for (place, value) in [(place, value), (second, other)] {
-            if start + place + 8 <= image.bytes.len() {
-                image.word(start + place, value);
-            }
-        }
-        let memory = image.whole();
-        if let Ok(arena) = QMalloc.arena(Addr(BASE), &memory, None) {
-            let summary = summarise(&*arena, SummaryOptions::default());
-            prop_assert!(summary.used_fragments + summary.free_fragments <= 2000);
-        }
-    }
-
-    /// One run of random bytes anywhere in the pool: every fragment that it does not touch is
-    /// reported, and none that never was.
-    #[test]
-    fn one_hit_costs_only_what_it_touches(
-        (mut image, live) in pools(),
-        place: proptest::sample::Index,
-        bytes in proptest::collection::vec(any::<u8>(), 1..300),
-    ) {
-        let first = image.headers[0];
-        let at = first + place.index(image.bytes.len() - first);
-        let end = (at + bytes.len()).min(image.bytes.len());
-        image.bytes[at..end].copy_from_slice(&bytes[..end - at]);
-        let memory = image.whole();
-        let steps: Vec<Step> = match QMalloc.arena(Addr(BASE), &memory, None) {
-            Ok(arena) => arena.walk().collect(),
-            // With every fragment hit nothing tells the layout.
-            Err(_) => Vec::new(),
-        };
-        let reported = headers(&steps);
-        let bounds = |index: usize| {
-            let next = live.iter().find(|other| **other > index);
-            let end = next.map_or(image.bytes.len(), |next| image.headers[*next]);
-            (image.headers[index], end)
-        };
-        let untouched: Vec<usize> = live
-            .iter()
-            .copied()
-            .filter(|&index| {
-                let (start, stop) = bounds(index);
-                stop <= at || start >= end
-            })
-            .collect();
-        let hit = (image.address(at), image.address(end));
-        let truth = image.true_headers(&live);
-        let invented: Vec<&Addr> = reported.iter().filter(|at| !truth.contains(at)).collect();
-        prop_assert!(invented.is_empty(), "hit {hit:?}: invented {invented:?}");
-        let mut missing = image.true_headers(&untouched);
-        missing.retain(|header| !reported.contains(header));
-        prop_assert!(missing.is_empty(), "hit {hit:?}: missing {missing:?}");
-    }
 }

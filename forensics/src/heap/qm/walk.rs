@@ -122,7 +122,7 @@ impl<'p> Walk<'p> {
             return false;
         }
         let tail = self.tail();
-        if self.islands().at(read.next).is_some_and(|place| place.sure) {
+        if self.islands().at(read.next).is_some_and(|place| place.is_sure()) {
             return true;
         }
         self.claimed_end().is_none() && read.next <= tail
@@ -140,7 +140,7 @@ impl<'p> Walk<'p> {
         }
         let behind = Addr(self.at.0.saturating_add(8));
         let islands = self.islands();
-        let place = islands.from(behind).find(|place| place.whole && place.sure);
+        let place = islands.from(behind).find(|place| place.whole && place.is_sure());
         let place = place.map(|place| place.at);
         let tail = self.tail();
         place.or_else(|| (tail > self.at && tail < self.end).then_some(tail))
@@ -150,7 +150,7 @@ impl<'p> Walk<'p> {
     /// pool's end.
     fn claimed_end(&mut self) -> Option<Addr> {
         let at = self.at;
-        let place = self.islands().at(at).filter(|place| place.sure);
+        let place = self.islands().at(at).filter(|place| place.leads);
         place.map(|place| place.next)
     }
 
@@ -158,9 +158,18 @@ impl<'p> Walk<'p> {
     fn islands(&mut self) -> &Islands {
         if self.islands.is_none() {
             let tail = self.tail();
-            let links = self.links(tail);
+            let mut links = self.links(tail);
             let lists = self.pool.lists();
-            let listed = |at| lists.is_some_and(|lists| lists.contain(at));
+            if let Some(lists) = lists {
+                let overhead = self.shape.header.saturating_add(self.shape.trailer);
+                let behind = |header: Addr, size: u64| {
+                    Addr(header.0.saturating_add(overhead).saturating_add(size))
+                };
+                links.retain(|link| {
+                    !lists.enclose(link.at, behind) && !lists.enclose(link.next, behind)
+                });
+            }
+            let listed = |at| lists.is_some_and(|lists| lists.name(at));
             self.islands = Some(Islands::new(links, tail, listed));
         }
         self.islands.get_or_insert_default()
@@ -190,7 +199,7 @@ impl<'p> Walk<'p> {
             if let Ok(read) = self.read(at)
                 && read.sound
             {
-                links.push(Link { at, next: read.next, whole: true });
+                links.push(Link { at, next: read.next, used: 0, whole: true });
             }
         }
         for trailer in trailers {
@@ -202,7 +211,7 @@ impl<'p> Walk<'p> {
             if let (true, Some(at), Some(next)) = (whole, header, next)
                 && at >= self.at
             {
-                links.push(Link { at, next, whole: false });
+                links.push(Link { at, next, used: 0, whole: false });
             }
         }
         links
@@ -224,7 +233,7 @@ impl<'p> Walk<'p> {
             if trailers.bytes(place, 8).is_ok_and(|bytes| word(bytes, 0) == size) {
                 self.pool.visit();
                 let next = Addr(trailer.saturating_add(shape.trailer));
-                links.push(Link { at, next, whole: true });
+                links.push(Link { at, next, used: 0, whole: true });
             }
         });
         links

@@ -3,7 +3,7 @@
 use super::shape::Shape;
 use super::{SHARED_WORD, Tlsf};
 use crate::addr::{Addr, AddrRange};
-use crate::heap::chain::{Before, Header, Headers};
+use crate::heap::chain::{Before, Expected, Header, Headers};
 use crate::heap::islands::{self, Link};
 use crate::heap::lists::FreeLists;
 use crate::heap::pool::Pool;
@@ -103,11 +103,15 @@ impl<'p> TlsfHeaders<'p> {
         let whole = fields.owner.is_some()
             || (fields.free && listed(at))
             || (fields.previous_free && listed(fields.previous));
-        Some(Link { at, next, whole })
+        let used = if fields.free { 0 } else { fields.size };
+        Some(Link { at, next, used, whole })
     }
 }
 
 impl Headers for TlsfHeaders<'_> {
+    /// They say that they are free, and the header that follows names another one.
+    const OLD_HEADERS_CHAIN: bool = false;
+
     #[inline]
     fn read(&mut self, at: Addr, before: Option<Before>) -> Result<Header, BreakCause> {
         self.pool.visit();
@@ -158,7 +162,7 @@ impl Headers for TlsfHeaders<'_> {
         self.pool.lists()
     }
 
-    fn expected(&self) -> Option<u64> {
-        self.pool.expected_fragments()
+    fn expected(&self) -> Option<Expected> {
+        self.pool.expected()
     }
 }
