@@ -6,16 +6,18 @@
 //! mappings that were never written (the file's bytes hold) and whatever `coredump_filter` or a
 //! `MADV_DONTDUMP` excludes (not known); `p_filesz < p_memsz` means "not saved" there, never zero.
 
+mod other_writer;
+
 use std::sync::Arc;
 
 use bundle::notes::Content as RangeContent;
 
 use crate::addr::{Addr, AddrRange};
-use crate::core::{CoreError, CoreFile, MappedFile, Writer};
+use crate::core::{CoreError, CoreFile};
 use crate::gap::Gap;
 use crate::input::{CoreInput, Evidence};
 use crate::memory::{Content, Segment, SegmentMap, Why};
-use crate::modules::{Library, ModuleMap, mapped_files_by_header};
+use crate::modules::{Files, Library, ModuleMap};
 
 /// A process of the snapshot.
 #[derive(Debug)]
@@ -48,11 +50,8 @@ impl Process {
     ) -> Result<Self, CoreError> {
         let core = CoreFile::read(&input.blob)?;
         let in_core = SegmentMap::new(saved_segments(&core));
-        let mut files = core.notes.files.clone();
-        if files.is_empty() {
-            let starts: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
-            files = mapped_files_by_header(&starts, &in_core);
-        }
+        let ranges: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
+        let files = Files::of(&core.notes, &ranges, &in_core);
         let modules = ModuleMap::find(&files, &in_core, library);
         let segments = match &core.notes.ranges {
             Some(ranges) => ranges
@@ -63,7 +62,7 @@ impl Process {
                     collected(place, &range.content, &core, evidence, &modules)
                 })
                 .collect(),
-            None => other_writer(&core, &files, &modules),
+            None => other_writer::segments(&core, &files.mapped, &modules),
         };
         let pid = input.pid.or_else(|| core.pid());
         let record = evidence.manifest.as_ref().and_then(|manifest| {
@@ -71,7 +70,11 @@ impl Process {
         });
         let mut gaps = core.gaps.clone();
         gaps.extend(modules.iter().filter_map(|module| {
-            let why = module.file.as_ref().err()?;
+            let why = match &module.file {
+                Ok(file) if !file.debug_only => return None,
+                Ok(file) => &format!("only its debug information is at hand ({})", file.origin),
+                Err(why) => why,
+            };
             // Where the collector says itself that it left the file out, that is enough.
             if evidence.gaps.iter().any(|gap| gap.what.contains(&module.path)) {
                 return None;
@@ -157,8 +160,10 @@ fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
 /// mapping is zero behind the end of the file.
 fn from_file(place: AddrRange, path: &Arc<str>, offset: u64, modules: &ModuleMap) -> Vec<Segment> {
     let module = modules.by_path(path);
-    let Some(Ok(file)) = module.map(|module| &module.file) else {
-        let why = Why::ModuleMissing { path: Arc::clone(path) };
+    let file = module.and_then(|module| module.file.as_ref().ok());
+    let Some(file) = file.filter(|file| !file.debug_only) else {
+        let path = module.map_or_else(|| Arc::clone(path), |module| module.path.as_str().into());
+        let why = Why::ModuleMissing { path };
         return vec![Segment { range: place, writable: None, content: Content::Absent(why) }];
     };
     let held = file.blob().length().saturating_sub(offset).min(place.length());
@@ -170,52 +175,4 @@ fn from_file(place: AddrRange, path: &Arc<str>, offset: u64, modules: &ModuleMap
         Segment { range: head, writable: None, content: bytes },
         Segment { range: tail, writable: None, content: Content::Zero },
     ]
-}
-
-/// The address space of a core that the kernel or gcore wrote.
-fn other_writer(core: &CoreFile, files: &[MappedFile], modules: &ModuleMap) -> Vec<Segment> {
-    debug_assert_ne!(core.writer, Writer::Collector);
-    let mut segments = saved_segments(core);
-    let mut files: Vec<&MappedFile> = files.iter().collect();
-    files.sort_by_key(|file| file.range.start);
-    let mut loads: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
-    loads.sort_by_key(|range| range.start);
-    let file_at = |at: Addr| {
-        let index = files.partition_point(|file| file.range.end <= at);
-        files.get(index).copied().filter(|file| file.range.contains(at))
-    };
-    let is_loaded = |at: Addr| {
-        let index = loads.partition_point(|range| range.end <= at);
-        loads.get(index).is_some_and(|range| range.contains(at))
-    };
-    let mut holes: Vec<(AddrRange, Option<bool>)> = core
-        .loads
-        .iter()
-        .filter(|load| load.saved < load.range.length())
-        .map(|load| {
-            let start = Addr(load.range.start.0.saturating_add(load.saved));
-            (AddrRange { start, end: load.range.end }, Some(load.writable))
-        })
-        .collect();
-    // A mapped file that has no PT_LOAD at all was left out because nobody wrote to it.
-    holes.extend(
-        files
-            .iter()
-            .filter(|file| !is_loaded(file.range.start))
-            .map(|file| (file.range, Some(false))),
-    );
-    for (hole, writable) in holes {
-        match file_at(hole.start).filter(|_| writable != Some(true)) {
-            Some(file) => {
-                let inside = hole.start.0.saturating_sub(file.range.start.0);
-                let offset = file.offset.saturating_add(inside);
-                segments.extend(from_file(hole, &file.path.as_str().into(), offset, modules));
-            }
-            None => {
-                let why = Why::NotSaved(format!("left out by the {}", core.writer.name()).into());
-                segments.push(Segment { range: hole, writable, content: Content::Absent(why) });
-            }
-        }
-    }
-    segments
 }

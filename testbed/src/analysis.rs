@@ -22,6 +22,10 @@ pub struct Pool {
     pub pid: Option<u32>,
     /// The memory manager.
     pub manager: String,
+    /// Address of its block, `0x…`.
+    pub block: String,
+    /// How it was found.
+    pub found: Found,
     /// Where its layout comes from.
     pub layout: Option<Layout>,
     /// Why it was not walked.
@@ -33,6 +37,13 @@ pub struct Pool {
     /// With `--list`: every fragment.
     #[serde(default)]
     pub fragments: Vec<Fragment>,
+}
+
+/// How a pool was found.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Found {
+    /// `symbol` or `block-shape`.
+    pub by: String,
 }
 
 /// Where a pool's layout comes from.

@@ -203,6 +203,11 @@ impl CoreFile {
         };
     }
 
+    /// Whether the file is shorter than its headers promise.
+    pub fn is_cut(&self) -> bool {
+        self.blob.length() < self.promised
+    }
+
     /// The process's PID as the core says it: of its first thread, else of its process note.
     pub fn pid(&self) -> Option<u32> {
         let process = self.notes.process.as_ref().map(|process| process.pid);

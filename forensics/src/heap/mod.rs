@@ -51,6 +51,9 @@ pub trait Arena {
     /// What the manager would count as `real_used` for these fragments, in bytes: each manager
     /// counts its overhead in its own way.
     fn real_used(&self, fragments: Tally) -> u64;
+    /// How many fragments, used and free, the block's own counters imply; `None` where they
+    /// contradict themselves. Only an expectation: counters may be damaged.
+    fn expected_fragments(&self) -> Option<u64>;
     /// Where its layout comes from.
     fn source(&self) -> LayoutSource;
     /// Fragment by fragment, by rising address.

@@ -48,6 +48,9 @@ pub(super) trait Manager: Copy + Sync + 'static {
     /// What the manager would count as `real_used`, in bytes.
     fn real_used(shape: &Self::Shape, block: &Block, fragments: Tally) -> u64;
 
+    /// How many fragments, used and free, the block's counters imply.
+    fn expected_fragments(shape: &Self::Shape, block: &Block) -> Option<u64>;
+
     /// Offset in the block of the pointer that a scan without symbols goes by.
     fn landmark(shape: &Self::Shape) -> u64;
 
@@ -171,6 +174,15 @@ impl Block {
         self.first.0.saturating_sub(self.at.0)
     }
 
+    /// How many overheads of `each` bytes the counters say there are beside the payload and
+    /// `fixed` bytes; `None` for no whole number, or more than the pool has room for.
+    pub(super) fn overheads(&self, fixed: u64, each: u64) -> Option<u64> {
+        let Counters { size, used, real_used, .. } = self.counters;
+        let bytes = real_used.checked_sub(fixed)?.checked_sub(used)?;
+        let count = bytes.checked_div(each)?;
+        (bytes.is_multiple_of(each) && bytes <= size).then_some(count)
+    }
+
     /// Whether the pool ends where its size says.
     pub(super) fn is_exact(&self) -> bool {
         self.end.0 == self.at.0.saturating_add(self.counters.size)
@@ -253,6 +265,10 @@ impl<M: Manager> Arena for Pool<'_, M> {
 
     fn real_used(&self, fragments: Tally) -> u64 {
         M::real_used(&self.shape, &self.block, fragments)
+    }
+
+    fn expected_fragments(&self) -> Option<u64> {
+        M::expected_fragments(&self.shape, &self.block)
     }
 
     fn source(&self) -> LayoutSource {

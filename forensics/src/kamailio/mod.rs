@@ -8,7 +8,7 @@ mod roots;
 pub use content::looks_like;
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};
-pub use roots::{FoundBy, PoolKind, PoolRoot, Roots, find as find_roots};
+pub use roots::{FoundBy, Missing, PoolKind, PoolRoot, Roots, find as find_roots};
 
 use crate::memory::Memory as _;
 use crate::process::Process;

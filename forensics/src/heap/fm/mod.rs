@@ -53,6 +53,10 @@ impl Manager for FMalloc {
         block.length().saturating_add(headers).saturating_add(fragments.used_bytes)
     }
 
+    fn expected_fragments(shape: &Shape, block: &Block) -> Option<u64> {
+        block.overheads(block.length(), shape.header)?.checked_sub(1)
+    }
+
     fn landmark(shape: &Shape) -> u64 {
         shape.block.first
     }

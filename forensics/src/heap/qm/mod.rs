@@ -59,6 +59,10 @@ impl Manager for QMalloc {
         block.length().saturating_add(fragments_bytes)
     }
 
+    fn expected_fragments(shape: &Shape, block: &Block) -> Option<u64> {
+        block.overheads(block.length(), shape.header.saturating_add(shape.trailer))
+    }
+
     fn landmark(shape: &Shape) -> u64 {
         shape.block.first
     }

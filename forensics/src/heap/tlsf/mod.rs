@@ -14,7 +14,7 @@ mod walk;
 
 use super::infer::AtBreak;
 use super::pool::{Block, Known, Manager};
-use super::{Counters, NotAnArena, Step, Tally};
+use super::{BreakCause, Counters, NotAnArena, Step, Tally};
 use crate::addr::Addr;
 use crate::layout::{Layout, NoField};
 use crate::memory::{Cursor, Memory};
@@ -79,6 +79,14 @@ impl Manager for Tlsf {
         shape.control.length.saturating_add(headers).saturating_add(fragments.used_bytes)
     }
 
+    fn expected_fragments(shape: &Shape, block: &Block) -> Option<u64> {
+        let each = shape.header_length.checked_sub(SHARED_WORD)?;
+        let used = block.overheads(shape.control.length, each)?;
+        let free = block.counters.free_fragments;
+        let room = block.counters.size.checked_div(each)?;
+        used.checked_add(free).filter(|&all| all <= room)
+    }
+
     /// The list head `block_null`, at the start of the control structure, points at itself.
     fn landmark(shape: &Shape) -> u64 {
         shape.next_free
@@ -89,7 +97,12 @@ impl Manager for Tlsf {
         else {
             return false;
         };
-        let mut steps = Self::walk(memory, *shape, &block, AtBreak::Stop).peekable();
-        steps.peek().is_some() && steps.all(|step| matches!(step, Step::Fragment(_)))
+        // What is behind a cut does not speak against the fragments before it.
+        let mut steps = Self::walk(memory, *shape, &block, AtBreak::Stop);
+        matches!(steps.next(), Some(Step::Fragment(_)))
+            && steps.all(|step| match step {
+                Step::Fragment(_) => true,
+                Step::Break(found) => matches!(found.why, BreakCause::Absent(_)),
+            })
     }
 }
