@@ -230,7 +230,7 @@ fn unused(library: &Library, members: &[Member]) -> Vec<Gap> {
     idle.map(gap).collect()
 }
 
-fn member(process: Process) -> (Member, Vec<ProcessEntry>) {
+fn member(mut process: Process) -> (Member, Vec<ProcessEntry>) {
     let roots = kamailio::find_roots(&process);
     let (table, no_table) = match ProcessTable::read(&process) {
         Some(Ok(table)) => (Some(table), None),
@@ -245,6 +245,9 @@ fn member(process: Process) -> (Member, Vec<ProcessEntry>) {
         };
         table.own().or_else(|| table.entries.iter().find(by_pid)).cloned()
     });
+    // A core that has lost its notes does not say its PID; the table does.
+    let own_pid = entry.as_ref().and_then(|entry| u32::try_from(entry.pid).ok());
+    process.pid = process.pid.or(own_pid);
     let entries = table.map(|table| table.entries).unwrap_or_default();
     (Member { process, entry, no_table, roots }, entries)
 }

@@ -8,16 +8,17 @@
 
 mod other_writer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bundle::notes::Content as RangeContent;
 
 use crate::addr::{Addr, AddrRange};
-use crate::core::{CoreError, CoreFile};
+use crate::core::{CoreError, CoreFile, Writer};
 use crate::gap::Gap;
 use crate::input::{CoreInput, Evidence};
 use crate::memory::{Content, Segment, SegmentMap, Why};
-use crate::modules::{Files, Library, ModuleMap};
+use crate::modules::{Files, Library, Module, ModuleMap};
 
 /// A process of the snapshot.
 #[derive(Debug)]
@@ -64,33 +65,55 @@ impl Process {
                 .collect(),
             None => other_writer::segments(&core, &files.mapped, &modules),
         };
+        // The kernel gives every mapping a segment, gdb only those that it saves.
+        let outside = (core.writer == Writer::Gcore)
+            .then(|| Why::NotSaved("gcore wrote no segment there".into()));
         let pid = input.pid.or_else(|| core.pid());
         let record = evidence.manifest.as_ref().and_then(|manifest| {
             manifest.processes.iter().find(|process| Some(process.pid) == pid)
         });
         let mut gaps = core.gaps.clone();
-        gaps.extend(modules.iter().filter_map(|module| {
-            let why = match &module.file {
-                Ok(file) if !file.debug_only => return None,
-                Ok(file) => &format!("only its debug information is at hand ({})", file.origin),
-                Err(why) => why,
-            };
-            // Where the collector says itself that it left the file out, that is enough.
-            if evidence.gaps.iter().any(|gap| gap.what.contains(&module.path)) {
-                return None;
-            }
-            Some(Gap::new(format!("file of module {}", module.path), why))
-        }));
+        gaps.extend(module_gaps(&modules, evidence));
         Ok(Self {
             label: input.label.clone(),
             pid,
             inner_pid: record.map(|record| record.inner_pid).or_else(|| inner_pid(pid, evidence)),
-            memory: SegmentMap::new(segments),
+            memory: SegmentMap::new(segments).with_outside(outside),
             core,
             modules,
             gaps,
         })
     }
+}
+
+/// What is not known of the modules' files; modules of which the same is to be said share a line.
+fn module_gaps(modules: &ModuleMap, evidence: &Evidence) -> Vec<Gap> {
+    let mut by_why: BTreeMap<String, Vec<&Module>> = BTreeMap::new();
+    for module in modules.iter() {
+        let why = match &module.file {
+            Ok(file) if file.debug_only => {
+                format!("only its debug information is at hand ({})", file.origin)
+            }
+            Ok(_) if module.build_id.is_none() && !evidence.is_bundle => {
+                "taken by its name: its build ID is not in the core".to_owned()
+            }
+            Ok(_) => continue,
+            Err(why) => why.clone(),
+        };
+        // Where the collector says itself that it left the file out, that is enough.
+        if !evidence.gaps.iter().any(|gap| gap.what.contains(&module.path)) {
+            by_why.entry(why).or_default().push(module);
+        }
+    }
+    let gap = |(why, modules): (String, Vec<&Module>)| match modules[..] {
+        [module] => Gap::new(format!("file of module {}", module.path), why),
+        _ => {
+            let names: Vec<&str> = modules.iter().map(|module| module.name()).collect();
+            let what = format!("files of {} modules ({})", names.len(), names.join(", "));
+            Gap::new(what, why)
+        }
+    };
+    by_why.into_iter().map(gap).collect()
 }
 
 /// The innermost `NSpid` of `/proc/PID/status`, for bundles that were cut before the manifest.

@@ -83,6 +83,12 @@ pub struct Walked {
     pub free_bytes: u64,
     /// The walk met the pool's own end.
     pub complete: bool,
+    /// Used and free, as the pool's own counters imply.
+    pub expected_fragments: Option<u64>,
+    /// Of the pool, in what the walk saw.
+    pub seen_bytes: u64,
+    /// Of the pool.
+    pub expected_bytes: u64,
 }
 
 /// One owner's share.
@@ -155,6 +161,11 @@ impl Pool {
     #[track_caller]
     pub fn counters(&self) -> Counters {
         self.counters.unwrap_or_else(|| panic!("a pool without counters: {:?}", self.error))
+    }
+
+    /// Whether anything of it could be read.
+    pub fn is_walked(&self) -> bool {
+        self.walked.is_some()
     }
 
     /// What a walk found.

@@ -237,6 +237,6 @@ fn pools_are_found_without_any_module_file() {
     std::fs::copy(programs().join("leaky-56"), &other).unwrap();
     let refused = analyse(&cores, &["--module", other.to_str().unwrap()]);
     let gaps = refused["gaps"].to_string();
-    assert!(gaps.contains("another build is at hand"), "{gaps}");
+    assert!(gaps.contains("has another build ID"), "{gaps}");
     assert_eq!(same(&refused, &leaky.pools()[0])["owners"][0]["function"], Value::Null);
 }

@@ -6,7 +6,7 @@ use super::infer::{self, AtBreak};
 use super::{Allocator, Arena, Counters, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField, dwarf};
-use crate::memory::Memory;
+use crate::memory::{Absent, Memory};
 use crate::modules::ModuleFile;
 
 /// What distinguishes one manager from the others.
@@ -244,7 +244,18 @@ fn inferred<M: Manager>(
         let block = M::block(block, &shape, memory)?;
         Ok(M::walk(memory, shape, &block, at_break))
     };
+    // Fragments that are not there do not contradict the block.
     infer::choose(&M::known(), walk, nothing_chains)
+        .map_err(|error| without_first::<M>(block, memory).map_or(error, NotAnArena::Absent))
+}
+
+/// Why a block's first fragment is not known, if that is so.
+fn without_first<M: Manager>(at: Addr, memory: &dyn Memory) -> Option<Absent> {
+    let known = M::known().into_iter();
+    known.filter_map(|(_, shape)| M::block(at, &shape, memory).ok()).find_map(|block| {
+        let first = memory.word(block.first);
+        first.err()
+    })
 }
 
 struct Pool<'a, M: Manager> {

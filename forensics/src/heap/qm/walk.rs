@@ -126,9 +126,11 @@ impl<'a> Walk<'a> {
         at == self.end || self.read(at).is_ok_and(|read| read.sound)
     }
 
-    /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed.
-    fn resume(&mut self) -> Option<Addr> {
-        if let Some((end, _)) = self.claim(self.at) {
+    /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed. Where
+    /// bytes are missing the true trailer may be among them, and an old one would be believed.
+    fn resume(&mut self, why: &BreakCause) -> Option<Addr> {
+        let is_missing = matches!(why, BreakCause::Absent(_));
+        if !is_missing && let Some((end, _)) = self.claim(self.at) {
             return Some(end);
         }
         let tail = self.tail();
@@ -262,7 +264,7 @@ impl Iterator for Walk<'_> {
                 let at = self.at;
                 let resumed_at = match self.at_break {
                     AtBreak::Stop => None,
-                    AtBreak::Resume => self.resume(),
+                    AtBreak::Resume => self.resume(&why),
                 };
                 self.at = resumed_at.unwrap_or(self.end);
                 let lost = self.at.0.saturating_sub(at.0);
