@@ -51,8 +51,7 @@ impl Process {
     ) -> Result<Self, CoreError> {
         let core = CoreFile::read(&input.blob)?;
         let in_core = SegmentMap::new(saved_segments(&core));
-        let ranges: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
-        let files = Files::of(&core.notes, &ranges, &in_core);
+        let files = Files::of(&core, &in_core, library);
         let modules = ModuleMap::find(&files, &in_core, library);
         let segments = match &core.notes.ranges {
             Some(ranges) => ranges

@@ -7,19 +7,22 @@
 //! unwinding or types.
 
 mod file;
+mod files;
 mod header;
 mod library;
+mod link_map;
 mod search;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use file::{ModuleFile, Symbol};
+pub use files::Files;
 pub use header::FileSegment;
 pub use library::{Library, LibraryOptions, Place};
 
 use crate::addr::{Addr, AddrRange};
-use crate::core::{MappedFile, Notes};
+use crate::core::MappedFile;
 use crate::memory::Memory;
 use header::ElfInMemory;
 
@@ -80,11 +83,7 @@ impl ModuleMap {
         let mut modules: Vec<(&str, Module)> = by_path
             .into_iter()
             .filter_map(|(path, mapped)| {
-                let place = match files.lost {
-                    true => Place::Lost(files.program.as_deref()),
-                    false => Place::Path(path),
-                };
-                Some((path, module(path, place, &mapped, memory, library)?))
+                Some((path, module(path, files.place(path), &mapped, memory, library)?))
             })
             .collect();
         modules.sort_by_key(|(_, module)| module.range.start);
@@ -165,49 +164,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The mapped files of a process.
-#[derive(Clone, Debug, Default)]
-pub struct Files {
-    /// Where which part of which file was mapped.
-    pub mapped: Vec<MappedFile>,
-    /// The core has lost their paths: those in `mapped` only tell the files apart.
-    lost: bool,
-    /// Path of the program by its command line, where the paths are lost.
-    program: Option<String>,
-}
-
-impl Files {
-    /// From the core's notes, or, where these are lost, from the ELF headers in its segments. Each
-    /// such header promises where the rest of its file was mapped.
-    pub fn of(notes: &Notes, segments: &[AddrRange], memory: &dyn Memory) -> Self {
-        if !notes.files.is_empty() {
-            return Self { mapped: notes.files.clone(), lost: false, program: None };
-        }
-        let arguments = notes.process.as_ref().map(|process| process.arguments.as_str());
-        let program = arguments.and_then(|words| words.split(' ').next());
-        let program = program.filter(|program| program.starts_with('/')).map(str::to_owned);
-        let mapped = segments.iter().flat_map(|segment| by_header(*segment, memory)).collect();
-        Self { mapped, lost: true, program }
-    }
-}
-
-/// The mappings of the file whose header begins a segment; none if no ELF file does, or if the
-/// segment is the whole file as it is in memory (the vDSO, which is no file).
-fn by_header(segment: AddrRange, memory: &dyn Memory) -> Vec<MappedFile> {
-    let ElfInMemory::Read { header, .. } = ElfInMemory::read(memory, segment.start) else {
-        return Vec::new();
-    };
-    let bias = segment.start.0.wrapping_sub(header.lowest());
-    let pages: Vec<(AddrRange, u64)> =
-        header.segments.iter().filter_map(|part| part.pages(bias)).collect();
-    if let [(only, _)] = pages[..]
-        && only.end <= segment.end
-    {
-        return Vec::new();
-    }
-    let path = format!("(module at {}, name lost)", segment.start);
-    let mapped = |(range, offset)| MappedFile { range, offset, path: path.clone() };
-    pages.into_iter().map(mapped).collect()
 }
