@@ -290,3 +290,25 @@ impl<M: Manager> Arena for Pool<'_, M> {
         M::walk(self.memory, self.shape, &self.block, AtBreak::Resume)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_tell_how_many_fragments_there_are_unless_they_contradict_themselves() {
+        let block = |real_used| Block {
+            at: Addr(0x1000),
+            counters: Counters { size: 4096, used: 200, real_used, ..Counters::default() },
+            first: Addr(0x1100),
+            last: Addr(0x2000),
+            end: Addr(0x2000),
+        };
+        let fragments = |real_used| block(real_used).overheads(256, 104);
+        assert_eq!(fragments(256 + 200 + 3 * 104), Some(3));
+        assert_eq!(fragments(256 + 200 + 3 * 104 + 8), None);
+        assert_eq!(fragments(256), None);
+        assert_eq!(fragments(256 + 200 + 40 * 104), None, "more than the pool has room for");
+        assert_eq!(block(600).overheads(256, 0), None);
+    }
+}
