@@ -21,7 +21,7 @@ core=$directory/qm-$fragments.core
 truth=$directory/qm-$fragments.json
 mkdir -p "$directory"
 
-make -s -C "$root/samples/qm" OUT="$directory/bin" "$directory/bin/bigpool"
+make -s -C "$root/samples/pools" OUT="$directory/bin" "$directory/bin/bigpool"
 gcc -std=c11 -O2 -Wall -Wextra "$root/benches/walk_qm.c" -o "$directory/bin/walk_qm"
 gcc -std=gnu11 -O2 -Wall -Wextra -pthread "$root/benches/pause_target.c" -o "$directory/bin/pause_target"
 if [ -z "${COLLECT_EVIDENCE:-}" ]; then

@@ -891,7 +891,7 @@ class Pools(Command):
         elif pool.complete:
             out("  the walk and the counters DISAGREE (a live process that was in the middle of a change, or damage)")
         if row["kind"] == "pkg" and pool.complete and walk["used_fragments"] == 0:
-            out("  nothing in it: this build takes private memory from the system allocator")
+            out("  unused: this build keeps private memory in the C library's heap")
         report(pool)
 
 

@@ -3,6 +3,7 @@
 //! Reads: [`Evidence`]. Promises: a process or pool that fails costs only itself and leaves a gap;
 //! the shared pool is walked once, through the process that knows most of it.
 
+mod overwritten;
 mod pool;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,8 @@ use crate::memory::Absent;
 use crate::modules::{Library, LibraryOptions, ModuleFile};
 use crate::process::Process;
 
-pub use pool::{Pool, Walked};
+pub use overwritten::Overwritten;
+pub use pool::{Pool, SizeGroup, Walked, WildOwner};
 
 /// What to do with the pools.
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,6 +158,10 @@ impl Case {
         for pool in &self.pools {
             let name = self.members.get(pool.member).map(|member| pool_name(pool.kind, member));
             self.gaps.extend(pool.gaps(&name.unwrap_or_default()));
+            if pool.is_unused() {
+                let why = "this build keeps it in the C library's heap, which is not read";
+                self.gaps.push(Gap::new("private memory", why));
+            }
         }
         self.say_once();
     }

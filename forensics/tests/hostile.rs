@@ -160,6 +160,45 @@ fn other_machines_are_refused_by_name() {
     }
 }
 
+/// The file header of an ELF core of some machine, and nothing behind it.
+fn foreign(bits: u8, big_endian: bool, machine: u16) -> Vec<u8> {
+    let half = |number: u16| if big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+    let order = if big_endian { 2 } else { 1 };
+    let mut core = vec![0x7f, b'E', b'L', b'F', bits / 32, order, 1, 0];
+    core.resize(16, 0);
+    core.extend(half(4)); // ET_CORE
+    core.extend(half(machine));
+    core.extend([if big_endian { [0, 0, 0, 1] } else { [1, 0, 0, 0] }].concat());
+    core.resize(if bits == 32 { 52 } else { 64 }, 0);
+    core
+}
+
+#[test]
+fn cores_of_foreign_machines_end_with_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, core, why) in [
+        ("i386", foreign(32, false, 3), "a 32-bit core"),
+        ("arm", foreign(32, false, 40), "a 32-bit core"),
+        ("mips", foreign(32, true, 8), "a 32-bit core"),
+        ("s390x", foreign(64, true, 22), "a big-endian core"),
+        ("riscv64", foreign(64, false, 243), "machine number 243"),
+    ] {
+        let path = file(&folder, &core);
+        for words in [&[][..], &["--json"], &["heap"], &["info"], &["extract", "--pid", "7"]] {
+            let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_forensics"));
+            let ended = program.args(words).arg(&path).current_dir(&folder).output().unwrap();
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(2), "{name} {words:?}: {said}");
+            assert!(ended.stdout.is_empty(), "{name} {words:?}");
+            let whole = format!(
+                "not supported: {why}; only 64-bit little-endian cores of x86-64 and aarch64 are \
+                 read\n"
+            );
+            assert!(said.ends_with(&whole), "{name} {words:?}: {said}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

@@ -5,8 +5,6 @@ compare.py truth pools  TRUTH JSON PID      kam pools  against a sample's truth
 compare.py truth owners TRUTH JSON PID KIND kam owners against a sample's truth
 compare.py truth procs  TRUTH JSON
 compare.py truth classic TRUTH TEXT PID KIND   qm-owners.gdb's lines
-compare.py made pools JSON HEADER SOURCE    kam pools  against layouts.c
-compare.py made owners JSON                 kam owners against layouts.c
 compare.py kamailio shm  JSON RPC           kam pools  against core.shmmem
 compare.py kamailio pkg  JSON RPC PID       kam pools  against pkg.stats
 compare.py kamailio owners JSON RPC         kam owners shm against mod.stats all shm
@@ -84,24 +82,6 @@ def truth_classic(truth, answer, pid, kind):
     total = f"total {counters['used_fragments']} used fragments, {counters['used']} bytes, {counters['free_fragments']} free fragments"
     expect("total line", total in text, True)
     expect("damage line", "DAMAGED" in text, False)
-
-
-def made_pools(answer, header, source):
-    """layouts.c: 301 fragments, each third free, of 64 + 8 * (i % 5) bytes."""
-    for row in load(answer)["pools"]:
-        expect("layout", row["layout"], {"header": int(header), "trailer": 0, "source": source})
-        expect("agrees, damage", (row["agrees"], row["damage"]), (True, []))
-        walk = row["walk"]
-        counted = (walk["used_fragments"], walk["used"], walk["free_fragments"], walk["free"])
-        expect("counted", counted, (201, 16064, 100, 8000))
-
-
-def made_owners(answer):
-    answer = load(answer)
-    owners = {owner["function"]: (owner["module"], owner["file"], owner["line"], owner["fragments"]) for owner in answer["owners"]}
-    expect("fragments, bytes, complete", (answer["fragments"], answer["bytes"], answer["complete"]), (201, 16064, True))
-    if answer["owners_in_fragments"]:
-        expect("owners", owners, {"even": ("core", "core: made.c", 7, 101), "odd": ("core", "core: made.c", 7, 100)})
 
 
 def rpc_records(path, first):

@@ -6,7 +6,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 scripts=$(dirname "$here")
-samples=$scripts/../samples/qm
+samples=$scripts/../samples/pools
 port=${PORT:-5083}
 work=$(mktemp -d /tmp/kam-gdb.XXXXXX)
 started=()
@@ -88,8 +88,8 @@ pids_of() { python3 -c "import json, sys; print(*[p['pid'] for p in json.load(op
 
 make -s -C "$samples" OUT="$work/bin"
 
-# ---- the samples: four layouts, stripped and with debug information, live and as cores ----
-for edition in 16 16-debug 56 56-debug 64 64-debug 128 128-debug; do
+# ---- the samples: every layout, stripped and with debug information, live and as cores ----
+for edition in {16,56,64,128,fm-48,fm-48-unchecked,fm-72,fm-80,tlsf-32,tlsf-64}{,-debug}; do
 	program=$work/bin/leaky-$edition
 	truth=$work/truth-$edition.json
 	source=inferred
@@ -99,7 +99,12 @@ for edition in 16 16-debug 56 56-debug 64 64-debug 128 128-debug; do
 	main=$!
 	wait_until 20 grep -q ready "$work/ready"
 	pids=($(pids_of "$truth"))
-	for pid in "${pids[@]:0:3}"; do
+	manager=q_malloc processes=3
+	case $edition in
+		fm-*) manager=f_malloc processes=1 ;;
+		tlsf-*) manager=tlsf_malloc processes=1 ;;
+	esac
+	for pid in "${pids[@]:0:processes}"; do
 		asks "pools=kam pools --json" "pkg=kam owners pkg --json" "shm=kam owners shm --json" "procs=kam procs --json" -- -p "$pid"
 		check "$edition live $pid pools" compare truth pools "$truth" "$work/pools" "$pid"
 		check "$edition live $pid layout by $source" says "$work/pools" "\"source\": \"$source\""
@@ -119,7 +124,9 @@ for edition in 16 16-debug 56 56-debug 64 64-debug 128 128-debug; do
 	check "$edition core procs" compare truth procs "$truth" "$work/procs"
 
 	header=${edition%-debug}
-	if [ "$header" = 16 ]; then
+	if [ "$manager" != q_malloc ]; then
+		check "$edition manager" says "$work/pools" "\"manager\": \"$manager\""
+	elif [ "$header" = 16 ]; then
 		classic "$work/classic" -ex 'set $hdr = 64' "$program" "$core" || true
 		check "$edition qm-owners.gdb refuses" says "$work/classic" REFUSED
 	else
@@ -134,6 +141,18 @@ for edition in 16 16-debug 56 56-debug 64 64-debug 128 128-debug; do
 		classic "$work/classic" -ex "set \$hdr = $wrong" "$program" "$core" || true
 		check "$edition qm-owners.gdb refuses \$hdr = $wrong" says "$work/classic" REFUSED
 	fi
+	kill "$main"
+	wait "$main" || true
+done
+
+# ---- private memory in the C library's heap: the private pool is there, and unused ----------
+for edition in 64-sys fm-80-sys tlsf-64-sys; do
+	"$work/bin/leaky-$edition" --small >"$work/ready" &
+	main=$!
+	started+=("$main")
+	wait_until 20 grep -q ready "$work/ready"
+	ask "$work/out" -ex 'kam pools' -p "$main" || true
+	check "$edition: pkg is unused" test "$(grep -c "unused: this build keeps private memory in the C library's heap" "$work/out")" = 1
 	kill "$main"
 	wait "$main" || true
 done
@@ -209,20 +228,6 @@ check "no process: said" says "$work/out.err" "no process and no core"
 ask "$work/out" -ex 'kam pools' -c "$work/core-56" || true
 cat "$work/out.err" >>"$work/out"
 check "core without its program: says what to do" says "$work/out" "file /usr/sbin/kamailio"
-
-# ---- f_malloc and TLSF in the layouts that no installed build has ---------------------------
-for layout in 72:72 80:80 48:48 "48 -DNO_CHECK:48" 64:48 32:16; do
-	for source in dwarf inferred; do
-		flags=-g
-		[ $source = dwarf ] || flags=-s
-		gcc -O1 -Wall -Wextra -fPIE -pie -rdynamic $flags -DHEADER=${layout%:*} "$here/layouts.c" -o "$work/layouts"
-		asks "start=run" "pools=kam pools --json" "shm=kam owners shm --json" \
-			"other=kam owners *((long*)&_pkg_root+2) --json" -- "$work/layouts"
-		check "made $layout $source" compare made pools "$work/pools" "${layout#*:}" "$source"
-		check "made $layout $source owners" compare made owners "$work/shm"
-		check "made $layout $source by the block's address" compare made owners "$work/other"
-	done
-done
 
 # ---- a real Kamailio, against its own figures ------------------------------------------------
 # start_kamailio OPTION...: with -x, -X, -m, -M; leaves the main process's pid in $main

@@ -22,8 +22,8 @@ pub struct Pool {
     pub pid: Option<u32>,
     /// The memory manager.
     pub manager: String,
-    /// Address of its block, `0x…`.
-    pub block: String,
+    /// Address of its own block, `0x…`.
+    pub block: Option<String>,
     /// How it was found.
     pub found: Found,
     /// Where its layout comes from.
@@ -184,6 +184,16 @@ impl Heap {
             panic!("expected one shared pool, not {}; gaps: {:?}", pools.len(), self.gaps)
         };
         assert_eq!(pool.pid, None, "the shared pool belongs to no process");
+        pool
+    }
+
+    /// The private pool of one process.
+    #[track_caller]
+    pub fn private_of(&self, pid: u32) -> &Pool {
+        let pools: Vec<&Pool> = self.private().filter(|pool| pool.pid == Some(pid)).collect();
+        let [pool] = pools[..] else {
+            panic!("{} private pools of {pid}; gaps: {:?}", pools.len(), self.gaps)
+        };
         pool
     }
 

@@ -6,6 +6,25 @@ use std::path::Path;
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 
+const NT_PRSTATUS: u32 = 1;
+const NT_PRPSINFO: u32 = 3;
+const NT_AUXV: u32 = 6;
+const NT_FILE: u32 = 0x4649_4c45;
+
+/// Writes a note with another descriptor.
+fn push_note(notes: &mut Vec<u8>, like: &Note, content: &[u8]) {
+    let lengths = [like.owner.len() + 1, content.len()];
+    for length in lengths {
+        notes.extend(u32::try_from(length).unwrap().to_le_bytes());
+    }
+    notes.extend(like.kind.to_le_bytes());
+    notes.extend(like.owner.as_bytes());
+    notes.push(0);
+    notes.resize(notes.len().next_multiple_of(4), 0);
+    notes.extend(content);
+    notes.resize(notes.len().next_multiple_of(4), 0);
+}
+
 /// A core, whole in memory.
 pub struct Core {
     bytes: Vec<u8>,
@@ -160,6 +179,40 @@ impl Core {
 }
 
 impl Core {
+    /// The same memory as a core of an aarch64 machine: its number in the header, its
+    /// `NT_PRSTATUS` (392 bytes, 34 registers), and no notes that only x86-64 has.
+    pub fn as_aarch64(&self) -> Vec<u8> {
+        let mut notes = Vec::new();
+        for note in &self.notes {
+            match (note.owner.as_str(), note.kind) {
+                ("CORE", NT_PRSTATUS) => {
+                    // All in front of the registers is the same on 64-bit machines.
+                    let mut content = note.content[..112].to_vec();
+                    content.extend((0..34_u64).flat_map(u64::to_le_bytes));
+                    content.extend([0; 8]);
+                    push_note(&mut notes, note, &content);
+                }
+                ("CORE", NT_PRPSINFO | NT_AUXV | NT_FILE) => {
+                    push_note(&mut notes, note, &note.content);
+                }
+                _ => {}
+            }
+        }
+        let mut bytes = self.bytes.clone();
+        bytes[18..20].copy_from_slice(&elf::EM_AARCH64.0.to_le_bytes());
+        let notes_at = u64::try_from(bytes.len().next_multiple_of(4)).unwrap();
+        let word = |at: usize| u64::from_le_bytes(self.bytes[at..at + 8].try_into().unwrap());
+        let (table, count) = (usize::try_from(word(32)).unwrap(), usize::from(self.bytes[56]));
+        let is_note = |at: &usize| self.bytes[*at..*at + 4] == elf::PT_NOTE.0.to_le_bytes();
+        let note = (0..count).map(|index| table + index * 56).find(is_note).unwrap();
+        let length = u64::try_from(notes.len()).unwrap();
+        bytes[note + 8..note + 16].copy_from_slice(&notes_at.to_le_bytes());
+        bytes[note + 32..note + 40].copy_from_slice(&length.to_le_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(notes);
+        bytes
+    }
+
     /// The addresses, multiples of 8, where these words stand in the file.
     pub fn find(&self, words: &[u64]) -> Vec<u64> {
         let wanted: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -8,6 +8,9 @@ use crate::tools::run;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Before each answer.
+const MARK: &str = "@@@@";
+
 /// Dumps a process with gdb's own `gcore` to `core`.
 #[track_caller]
 pub fn gcore(pid: u32, core: &Path) {
@@ -27,6 +30,23 @@ pub fn ask(executable: &Path, core: &Path, commands: &[&str]) -> String {
     }
     command.arg(executable).arg(core);
     run(&mut command, PATIENCE).expect(&[0]).text()
+}
+
+/// The command that makes [`answers`]: gdb about a core of `executable`, with the program's files
+/// below `sysroot` and none of this host's.
+pub fn questions(sysroot: &Path, executable: &Path, core: &Path, commands: &[&str]) -> Command {
+    let mut command = gdb();
+    command.arg("-iex").arg(format!("set sysroot {}", sysroot.display()));
+    for text in commands {
+        command.args(["-ex", &format!("echo \\n{MARK}\\n"), "-ex", text]);
+    }
+    command.arg(executable).arg(core);
+    command
+}
+
+/// What gdb printed for each of the questions, in their order.
+pub fn answers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(MARK).skip(1)
 }
 
 fn gdb() -> Command {

@@ -255,9 +255,13 @@ impl Drop for Instance {
         for &pid in &self.survivors() {
             proc::signal(pid, Signal::SIGCONT);
         }
-        if let Some(&main) = self.pids.first().filter(|main| self.survivors().contains(main)) {
+        // Kamailio forgets a signal that comes while it handles another, for instance the SIGCHLD
+        // of a child that was just stopped or continued.
+        for _ in 0..10 {
+            let alive = self.survivors();
+            let Some(&main) = self.pids.first().filter(|main| alive.contains(main)) else { break };
             proc::signal(main, Signal::SIGTERM);
-            self.wait_for_survivors(Duration::from_secs(5));
+            self.wait_for_survivors(Duration::from_millis(500));
         }
         for pid in self.survivors() {
             proc::signal(pid, Signal::SIGKILL);

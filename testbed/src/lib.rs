@@ -2,10 +2,11 @@
 //! says independently what our programs must find in it.
 //!
 //! In the order of a test: [`kamailio`] starts an instance, perhaps of another release ([`foreign`]),
-//! [`load`] sends it requests, [`rpc`] and [`shmlog`] ask it for its own figures, [`tools`] runs
+//! [`load`] sends it requests, [`rpc`] and [`memlog`] ask it for its own figures, [`tools`] runs
 //! `collect-evidence` and `forensics`, [`unpacked`] and [`elf`] open what they wrote without their
 //! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`analysis`] is what
-//! `forensics --json` promises, and [`oracle`] compares it with what the instance said.
+//! `forensics --json` promises, [`oracle`] compares it with what the instance said and [`scripts`]
+//! with a walk that gdb makes. [`sample`] stands in for the layouts that no package here has.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
 //! first surprise. A test never passes because something is missing.
@@ -24,9 +25,11 @@ pub mod gdb;
 pub mod kamailio;
 pub mod kernel;
 pub mod load;
+pub mod memlog;
 pub mod oracle;
 pub mod proc;
 pub mod rpc;
-pub mod shmlog;
+pub mod sample;
+pub mod scripts;
 pub mod tools;
 pub mod unpacked;

@@ -1,5 +1,6 @@
-//! What an instance with `q_malloc` itself says about its memory, and the comparison of an analysis
-//! with it. Of the other memory managers Kamailio has no exact figures in full.
+//! What an instance itself says about its memory, and the comparison of an analysis with it.
+//! `pkg.stats` is exact under `q_malloc` only; under the other memory managers a SIP worker's own
+//! summary of its private pool is.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,8 +8,8 @@ use std::path::Path;
 use crate::analysis::{Fragment, Heap, Pool};
 use crate::kamailio::Instance;
 use crate::load::{self, Kind};
-use crate::rpc::{PrivateMemory, Reading, Site};
-use crate::shmlog::{self, Owner, Share, Status};
+use crate::memlog::{self, Owner, Share, Status};
+use crate::rpc::{PrivateMemory, Process, Reading, Site};
 use crate::{proc, tools};
 
 /// Kamailio's own figures around a collection.
@@ -57,10 +58,37 @@ pub fn collect_between_readings(instance: &Instance, bundle: &Path) -> Oracle {
     let pair = |pid: &u32| (proc::inner_pid(*pid).expect("the process is there"), *pid);
     Oracle {
         reading,
-        summary: shmlog::parse_summary(&summary),
-        status: shmlog::parse_status(&status),
+        summary: memlog::parse_summary(&summary),
+        status: memlog::parse_status(&status),
         outer_pid: instance.pids().iter().map(pair).collect(),
     }
+}
+
+/// What each of the SIP workers over UDP says about its private pool, by owner.
+///
+/// A process that is asked (`corex.pkg_summary`) looks up from its work when the next message
+/// comes, and writes its table before it touches the message. So the table is that of the process
+/// at rest since its last message, as a bundle collected before shows it, and every owner in it
+/// can be compared. The other workers are stopped meanwhile: a message that one of them took would
+/// change its own pool before its turn.
+#[track_caller]
+pub fn summaries_of_workers(instance: &Instance) -> BTreeMap<u32, BTreeMap<Owner, Share>> {
+    let said = |process: &Process| process.description.starts_with("udp receiver");
+    let processes = instance.rpc().processes();
+    let workers = processes.iter().zip(instance.pids()).filter(|(process, _)| said(process));
+    let workers: Vec<(u32, u32)> = workers.map(|(process, pid)| (process.pid, *pid)).collect();
+    let mut summaries = BTreeMap::new();
+    for &(inner, pid) in &workers {
+        let others: Vec<u32> = workers.iter().map(|w| w.1).filter(|own| *own != pid).collect();
+        proc::stop_all(&others);
+        let log = instance.log_of(|rpc| {
+            rpc.call(&["corex.pkg_summary", "pid", &inner.to_string()]);
+            load::answered(instance, 1);
+        });
+        proc::continue_all(&others);
+        summaries.insert(pid, memlog::parse_private_summary(&log));
+    }
+    summaries
 }
 
 impl Oracle {
@@ -112,10 +140,7 @@ impl Oracle {
     pub fn assert_private(&self, heap: &Heap) {
         for said in &self.reading.private {
             let pid = self.outer_pid[&said.pid];
-            let pools: Vec<&Pool> = heap.private().filter(|pool| pool.pid == Some(pid)).collect();
-            let [pool] = pools[..] else {
-                panic!("{} private pools of {pid} ({})", pools.len(), said.description)
-            };
+            let pool = heap.private_of(pid);
             let counters = pool.counters();
             let ours = [counters.size, counters.used, counters.real_used, counters.free_fragments];
             let theirs = [said.total_size, said.used, said.real_used, said.total_frags];
@@ -157,13 +182,23 @@ impl Oracle {
         assert_eq!(used.len(), self.status.used.len(), "used fragments");
         for (ours, theirs) in used.into_iter().zip(&self.status.used) {
             let owner = owner(&ours.module, &ours.file, &ours.function, ours.line);
-            let ours = (shmlog::hex(&ours.address), shmlog::hex(&ours.header), ours.size, owner);
+            let ours = (memlog::hex(&ours.address), memlog::hex(&ours.header), ours.size, owner);
             let theirs = (theirs.address, theirs.header, theirs.size, theirs.owner.clone());
             assert_eq!(ours, theirs, "a used fragment (left) and corex.shm_status (right)");
         }
         let free = pool.fragments.iter().filter(|fragment| fragment.state == "free").count();
         assert_eq!(u64::try_from(free).unwrap(), self.status.free_fragments, "free fragments");
     }
+}
+
+/// The owners of a private pool, all of them, against the process's own summary.
+#[track_caller]
+pub fn assert_private_owners(pool: &Pool, said: &BTreeMap<Owner, Share>) {
+    assert_eq!(&by_owner(pool), said, "process {:?}: owners and corex.pkg_summary", pool.pid);
+    let fragments: u64 = said.values().map(|share| share.fragments).sum();
+    let bytes: u64 = said.values().map(|share| share.bytes).sum();
+    let walked = pool.walked();
+    assert_eq!([walked.used_fragments, walked.used_bytes], [fragments, bytes], "{:?}", pool.pid);
 }
 
 #[track_caller]
@@ -180,8 +215,9 @@ fn owner(
     Owner { module: module.clone(), file: file.clone(), function: function.clone(), line }
 }
 
+/// What each owner of a pool has in use; every one must be known in full.
 #[track_caller]
-fn by_owner(pool: &Pool) -> BTreeMap<Owner, Share> {
+pub fn by_owner(pool: &Pool) -> BTreeMap<Owner, Share> {
     let mut owners = BTreeMap::new();
     for share in &pool.owners {
         let owner = owner(&share.module, &share.file, &share.function, share.line);

@@ -3,7 +3,7 @@
 
 use testbed::kamailio::{Instance, Manager, Options};
 use testbed::load::{self, Kind};
-use testbed::{gdb, proc, shmlog};
+use testbed::{gdb, memlog, proc};
 
 #[test]
 fn kamailios_own_figures_agree_with_each_other() {
@@ -16,8 +16,8 @@ fn kamailios_own_figures_agree_with_each_other() {
     let status = instance.log_of(|rpc| drop(rpc.call(&["corex.shm_status"])));
     assert_eq!(instance.rpc().reading(), first);
 
-    let summary = shmlog::parse_summary(&summary);
-    let status = shmlog::parse_status(&status);
+    let summary = memlog::parse_summary(&summary);
+    let status = memlog::parse_status(&status);
     let by_summary: u64 = summary.values().map(|share| share.bytes).sum();
     let by_status: u64 = status.used.iter().map(|fragment| fragment.size).sum();
     let by_site: u64 = first.shared_by_site.values().sum();

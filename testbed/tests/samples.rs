@@ -1,167 +1,26 @@
-//! Our own leaking program in every known layout, with and without debug information, against the
-//! figures that it kept itself while it ran.
+//! Our own leaking program against the figures that it kept itself while it ran: what it inherits,
+//! what is left out, how its pools are found.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test stops at the first surprise"
 )]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
-use testbed::gdb;
-use testbed::tools::{self, forensics, run};
-
-/// The programs, built once.
-fn programs() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = tools::scratch("samples-built");
-        let mut make = Command::new("make");
-        make.arg("-s").arg("-C").arg(tools::workspace().join("samples/qm"));
-        make.arg(format!("OUT={}", folder.display()));
-        run(&mut make, Duration::from_secs(120)).expect(&[0]);
-        folder
-    })
-}
-
-/// A running sample; ended by its own PID.
-struct Leaky {
-    child: Child,
-    truth: Value,
-}
-
-impl Leaky {
-    fn start(edition: &str, truth: &Path) -> Self {
-        let mut command = Command::new(programs().join(edition));
-        command.args(["--small", "--truth"]).arg(truth).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "{edition}");
-        let truth = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
-        Self { child, truth }
-    }
-
-    fn pools(&self) -> &[Value] {
-        self.truth["pools"].as_array().unwrap()
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        let private = self.pools().iter().filter(|pool| pool["kind"] == "pkg");
-        private.map(|pool| u32::try_from(pool["pid"].as_u64().unwrap()).unwrap()).collect()
-    }
-}
-
-impl Drop for Leaky {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = tools::wait(&mut self.child, Duration::from_secs(10));
-    }
-}
-
-/// (module, file, function, line) → (fragments, bytes); the truth's file has the module before it.
-type Owners = BTreeMap<(String, String, String, u64), (u64, u64)>;
-
-fn owners(pool: &Value) -> Owners {
-    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    pool["owners"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|owner| owner["fragments"] != 0)
-        .map(|owner| {
-            let module = text(&owner["module"]);
-            let file = text(&owner["file"]);
-            let file = file.strip_prefix(&format!("{module}: ")).unwrap_or(&file).to_owned();
-            let line = owner["line"].as_u64().unwrap();
-            let key = (module, file, text(&owner["function"]), line);
-            (key, (owner["fragments"].as_u64().unwrap(), owner["bytes"].as_u64().unwrap()))
-        })
-        .collect()
-}
-
-fn analyse(cores: &Path, arguments: &[&str]) -> Value {
-    let mut command = forensics();
-    command.args(["heap", "--json"]).args(arguments).arg(cores);
-    run(&mut command, tools::PATIENCE).expect(&[0, 1]).json()
-}
-
-/// The analysed pool that a pool of the truth is.
-fn same<'a>(report: &'a Value, pool: &Value) -> &'a Value {
-    let pools = report["pools"].as_array().unwrap();
-    let fits = |candidate: &&Value| {
-        candidate["kind"] == pool["kind"]
-            && (pool["kind"] == "shm" || candidate["pid"] == pool["pid"])
-    };
-    pools.iter().find(fits).unwrap_or_else(|| panic!("no pool for {pool} in {report}"))
-}
+use testbed::elf::Core;
+use testbed::sample::{Leaky, analyse, analyse_as_text, owners, programs, same};
+use testbed::tools;
 
 /// Dumps every process of an edition and compares the analysis with the truth.
 fn check(test: &str, edition: &str) -> (Leaky, PathBuf, Value) {
     let scratch = tools::scratch(&format!("samples-{test}-{edition}"));
-    let cores = scratch.join("cores");
-    std::fs::create_dir(&cores).unwrap();
-    let leaky = Leaky::start(edition, &scratch.join("truth.json"));
-    for pid in leaky.pids() {
-        gdb::gcore(pid, &cores.join(format!("core.{pid}")));
-    }
+    let leaky = Leaky::start(edition, &[], &scratch);
+    let cores = leaky.gcore(&scratch);
     let report = analyse(&cores, &[]);
-    assert_eq!(report["pools"].as_array().unwrap().len(), leaky.pools().len(), "{edition}");
-    for truth in leaky.pools() {
-        let found = same(&report, truth);
-        let (walked, said) = (&found["walked"], &truth["counters"]);
-        assert_eq!(walked["complete"], true, "{edition}: {found}");
-        assert_eq!(walked["used_bytes"], said["used"], "{edition}: {found}");
-        assert_eq!(walked["real_used_bytes"], said["real_used"], "{edition}: {found}");
-        assert_eq!(walked["used_fragments"], said["used_fragments"], "{edition}: {found}");
-        assert_eq!(walked["free_fragments"], said["free_fragments"], "{edition}: {found}");
-        for counter in ["size", "used", "real_used", "free_fragments"] {
-            assert_eq!(found["counters"][counter], said[counter], "{edition}: {counter}");
-        }
-        if leaky.truth["owners_in_fragments"] == true {
-            assert_eq!(owners(found), owners(truth), "{edition}");
-        } else {
-            let all = &found["owners"][0];
-            assert_eq!(all["module"], Value::Null, "{edition}");
-            assert_eq!(all["fragments"], said["used_fragments"], "{edition}");
-        }
-        let source = if edition.ends_with("-debug") { "dwarf" } else { "inferred" };
-        assert_eq!(found["layout"]["source"], source, "{edition}: {found}");
-    }
+    leaky.assert_told(&report, "inferred");
     (leaky, cores, report)
-}
-
-#[test]
-fn headers_of_16_bytes() {
-    check("layouts", "leaky-16");
-    check("layouts", "leaky-16-debug");
-}
-
-#[test]
-fn headers_of_56_bytes() {
-    check("layouts", "leaky-56");
-    check("layouts", "leaky-56-debug");
-}
-
-#[test]
-fn headers_of_64_bytes() {
-    check("layouts", "leaky-64");
-    check("layouts", "leaky-64-debug");
-}
-
-#[test]
-fn headers_of_128_bytes() {
-    check("layouts", "leaky-128");
-    check("layouts", "leaky-128-debug");
 }
 
 #[test]
@@ -201,31 +60,43 @@ fn the_first_fragments_can_be_left_out() {
     assert_eq!(all["walked"]["used_bytes"], rest["walked"]["used_bytes"]);
 }
 
-#[test]
-fn pools_are_found_without_any_module_file() {
-    let scratch = tools::scratch("samples-no-module");
-    let cores = scratch.join("cores");
-    std::fs::create_dir(&cores).unwrap();
-    // A program that is gone from the disk: only the core knows it.
-    let program = programs().join("leaky-64-gone");
-    std::fs::copy(programs().join("leaky-64"), &program).unwrap();
-    let leaky = Leaky::start("leaky-64-gone", &scratch.join("truth.json"));
-    for pid in leaky.pids() {
-        gdb::gcore(pid, &cores.join(format!("core.{pid}")));
-    }
-    std::fs::remove_file(&program).unwrap();
+/// A program that is gone from the disk, so that only the cores know it: pools are found by the
+/// shape of their blocks.
+fn check_gone(edition: &str) -> (Leaky, PathBuf) {
+    let scratch = tools::scratch(&format!("samples-no-module-{edition}"));
+    let gone = format!("{edition}-gone");
+    std::fs::copy(programs().join(edition), programs().join(&gone)).unwrap();
+    let leaky = Leaky::start(&gone, &["-r", "800"], &scratch);
+    let cores = leaky.gcore(&scratch);
+    std::fs::remove_file(&leaky.program).unwrap();
     let report = analyse(&cores, &[]);
+    assert_eq!(report["pools"].as_array().unwrap().len(), leaky.pools().len(), "{report}");
     for truth in leaky.pools() {
         let found = same(&report, truth);
         assert_eq!(found["found"]["by"], "block-shape", "{found}");
+        assert_eq!(found["manager"], leaky.truth["manager"]);
         assert_eq!(found["walked"]["used_bytes"], truth["counters"]["used"]);
         assert_eq!(found["owners"][0]["function"], Value::Null);
     }
     let gaps = report["gaps"].as_array().unwrap();
-    let said = gaps.iter().any(|gap| gap["what"].as_str().unwrap().contains("leaky-64-gone"));
+    let said = gaps.iter().any(|gap| gap["what"].as_str().unwrap().contains(&gone));
     assert!(said, "the missing program is a gap: {gaps:?}");
+    (leaky, cores)
+}
 
-    // With the file at hand the owners' names are back.
+#[test]
+fn pools_are_found_without_any_module_file() {
+    for edition in ["leaky-16", "leaky-fm-48", "leaky-fm-72", "leaky-fm-80"] {
+        check_gone(edition);
+    }
+    for edition in ["leaky-tlsf-32", "leaky-tlsf-64"] {
+        check_gone(edition);
+    }
+}
+
+#[test]
+fn a_module_file_at_hand_gives_the_owners_their_names() {
+    let (leaky, cores) = check_gone("leaky-64");
     let copy = programs().join("leaky-64");
     let named = analyse(&cores, &["--module", copy.to_str().unwrap()]);
     for truth in leaky.pools() {
@@ -233,10 +104,123 @@ fn pools_are_found_without_any_module_file() {
     }
 
     // A program of another build is refused by its build ID, and said.
-    let other = programs().join("leaky-64-gone");
+    let other = leaky.program.clone();
     std::fs::copy(programs().join("leaky-56"), &other).unwrap();
     let refused = analyse(&cores, &["--module", other.to_str().unwrap()]);
     let gaps = refused["gaps"].to_string();
     assert!(gaps.contains("has another build ID"), "{gaps}");
     assert_eq!(same(&refused, &leaky.pools()[0])["owners"][0]["function"], Value::Null);
+}
+
+/// Asserts that the cores of `leaky`, turned into an aarch64 machine's, give its pools and say what
+/// of them is not read.
+fn check_aarch64(leaky: &Leaky, cores: &std::path::Path, found_by: &str) {
+    for entry in std::fs::read_dir(cores).unwrap() {
+        let core = entry.unwrap().path();
+        let foreign = Core::open(&core).as_aarch64();
+        std::fs::write(core, foreign).unwrap();
+    }
+    let report = analyse(cores, &[]);
+    leaky.assert_walked(&report);
+    for pool in report["pools"].as_array().unwrap() {
+        assert_eq!(pool["found"]["by"], found_by, "{pool}");
+    }
+    let gaps = report["gaps"].as_array().unwrap();
+    let registers: Vec<&Value> = gaps
+        .iter()
+        .filter(|gap| gap["what"] == "registers and stacks of aarch64 threads")
+        .collect();
+    assert_eq!(registers.len(), 1, "said once for all cores: {gaps:?}");
+    assert_eq!(
+        registers[0]["why"],
+        "not supported yet: of aarch64 cores only memory and heaps are read"
+    );
+}
+
+#[test]
+fn heaps_of_aarch64_cores_are_found_by_symbols() {
+    for edition in ["leaky-64", "leaky-fm-80", "leaky-tlsf-64"] {
+        let scratch = tools::scratch(&format!("samples-aarch64-{edition}"));
+        let leaky = Leaky::start(edition, &["-r", "800"], &scratch);
+        let cores = leaky.gcore(&scratch);
+        check_aarch64(&leaky, &cores, "symbol");
+    }
+}
+
+#[test]
+fn heaps_of_aarch64_cores_are_found_by_their_shape() {
+    for edition in ["leaky-56", "leaky-fm-72", "leaky-tlsf-64"] {
+        let (leaky, cores) = check_gone(edition);
+        check_aarch64(&leaky, &cores, "block-shape");
+    }
+}
+
+#[test]
+fn private_memory_in_the_c_library_is_unused_not_empty() {
+    for edition in ["leaky-64-sys", "leaky-fm-80-sys", "leaky-tlsf-64-sys"] {
+        let scratch = tools::scratch(&format!("samples-{edition}"));
+        let leaky = Leaky::start(edition, &[], &scratch);
+        let cores = leaky.gcore(&scratch);
+        let report = analyse(&cores, &[]);
+        leaky.assert_told(&report, "inferred");
+        for pool in report["pools"].as_array().unwrap() {
+            assert_eq!(pool["unused"], pool["kind"] == "pkg", "{pool}");
+        }
+        let gaps = report["gaps"].as_array().unwrap();
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(gaps[0]["what"], "private memory");
+
+        let text = analyse_as_text(&cores, &[]);
+        let said = "PKG unused: this build keeps private memory in the C library's heap";
+        assert_eq!(text.matches(said).count(), 1, "{text}");
+        assert!(text.contains("PKG pools (4)"), "{text}");
+        // The one free fragment says nothing of private memory.
+        assert_eq!(text.matches(" free; largest free ").count(), 1, "only SHM: {text}");
+    }
+    let (_leaky, _, report) = check("unused", "leaky-64");
+    for pool in report["pools"].as_array().unwrap() {
+        assert_eq!(pool["unused"], false, "{pool}");
+    }
+}
+
+#[test]
+fn without_owners_sizes_and_contents_are_told() {
+    for edition in ["leaky-16", "leaky-fm-48", "leaky-tlsf-32"] {
+        let (leaky, cores, report) = check("by-size", edition);
+        for pool in report["pools"].as_array().unwrap() {
+            let sizes = pool["payload_sizes"].as_array().unwrap();
+            let sum = |field: &str| -> u64 {
+                sizes.iter().map(|size| size[field].as_u64().unwrap()).sum()
+            };
+            assert_eq!(Value::from(sum("fragments")), pool["walked"]["used_fragments"]);
+            assert_eq!(Value::from(sum("bytes")), pool["walked"]["used_bytes"]);
+            assert_eq!(Value::from(sum("inherited_fragments")), pool["inherited_fragments"]);
+            assert_eq!(sum("own_fragments") + sum("inherited_fragments"), sum("fragments"));
+        }
+        // Transactions point at code of the program.
+        let shm = report["pools"][0]["payload_sizes"].to_string();
+        assert!(shm.contains(&format!("pointers into {edition}")), "{shm}");
+        // What worker 2 leaks: texts that begin with "acc-".
+        let leaking = Value::from(leaky.pids()[2]);
+        let pools = report["pools"].as_array().unwrap();
+        let pool = pools.iter().find(|pool| pool["pid"] == leaking).unwrap();
+        let leaks = |size: &Value| {
+            let contents = size["content"].as_array().unwrap();
+            contents.iter().any(|content| {
+                let example = content["example"].as_str().unwrap_or_default();
+                content["what"] == "text" && example.starts_with("\"acc-")
+            })
+        };
+        let leaked: Vec<&Value> =
+            pool["payload_sizes"].as_array().unwrap().iter().filter(|size| leaks(size)).collect();
+        assert!(leaked.len() > 3, "{edition}: {pool}");
+
+        let pid = leaking.to_string();
+        let text = analyse_as_text(&cores, &["--pid", &pid, "--top", "100"]);
+        assert!(text.contains("not recorded by this build"), "{text}");
+        assert!(text.contains("text: \"acc-") || text.contains("): \"acc-"), "{text}");
+        assert!(!text.contains("(owner not recorded)"), "{text}");
+    }
+    let (_leaky, _, report) = check("by-owner", "leaky-64");
+    assert_eq!(report["pools"][0]["payload_sizes"], Value::Null);
 }

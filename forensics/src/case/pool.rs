@@ -1,13 +1,13 @@
 //! One pool, walked and named.
 
+use super::overwritten::Overwritten;
 use super::{CaseOptions, Member};
-use crate::addr::AddrRange;
+use crate::addr::{Addr, AddrRange};
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Break, BreakCause, Counters, Neighbour};
-use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
+use crate::heap::{self, Allocator, Arena, Break, BreakCause, Counters, Damage, Neighbour, Owner};
+use crate::kamailio::{Content, FoundBy, Names, OwnerName, PoolKind, PoolRoot, contents};
 use crate::layout::LayoutSource;
-use crate::leak::{Summary, SummaryOptions, summarise};
-use crate::memory::Memory as _;
+use crate::leak::{OwnerTotals, PayloadSize, Summary, SummaryOptions, payload_sizes, summarise};
 use crate::modules::ModuleFile;
 use crate::units::size;
 
@@ -21,7 +21,7 @@ pub struct Pool {
     /// Its manager's name, or `unknown`.
     pub manager: String,
     /// Its block.
-    pub block: crate::addr::Addr,
+    pub block: Addr,
     /// How it was found.
     pub found_by: FoundBy,
     /// What the walk gave, or why there was none.
@@ -43,14 +43,41 @@ pub struct Walked {
     pub summary: Summary,
     /// Names of `summary.owners`, in the same order.
     pub names: Vec<OwnerName>,
-    /// The first bytes at each of `summary.breaks`, as far as they are known.
-    pub broken_bytes: Vec<Option<Vec<u8>>>,
+    /// Used fragments by payload size; `None` where their owners are recorded.
+    pub payload_sizes: Option<Vec<SizeGroup>>,
+    /// What stands at each of `summary.breaks`.
+    pub broken: Vec<Overwritten>,
+    /// What stands at each of `summary.damaged`, and behind it where its end is overwritten.
+    pub damaged: Vec<Overwritten>,
+    /// Owners whose pointers lead to no text.
+    pub wild_owners: Vec<WildOwner>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
 }
 
-/// Bytes of a broken fragment that are kept.
-const BROKEN_BYTES: usize = 64;
+/// The used fragments of one size.
+#[derive(Debug)]
+pub struct SizeGroup {
+    /// Their number and a sample of them.
+    pub size: PayloadSize,
+    /// What the sample holds, the most frequent first.
+    pub content: Vec<Content>,
+}
+
+/// An owner with a pointer that leads to no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WildOwner {
+    /// Which: `file`, `func` or `mname`.
+    pub field: &'static str,
+    /// Where it leads.
+    pub to: Addr,
+    /// Why that is no text.
+    pub why: String,
+    /// Payload of the first fragment with it.
+    pub example: Addr,
+    /// How many fragments have it.
+    pub fragments: u64,
+}
 
 impl Pool {
     /// What is not known of the pool, which a person knows by `name`.
@@ -67,6 +94,17 @@ impl Pool {
     /// What the walk gave, if there was one.
     pub fn walked(&self) -> Option<&Walked> {
         self.walked.as_ref().ok()
+    }
+
+    /// Whether nothing was ever taken from this private pool: builds that keep private memory in
+    /// the C library's heap make it all the same, and it stays one free fragment. A program whose
+    /// private memory is in its pool never gives back all of it.
+    pub fn is_unused(&self) -> bool {
+        self.walked().is_some_and(|Walked { summary, .. }| {
+            self.kind == PoolKind::Pkg
+                && summary.complete
+                && (summary.used_fragments, summary.free_fragments) == (0, 1)
+        })
     }
 }
 
@@ -93,7 +131,7 @@ impl Walked {
             BreakCause::BadSize { .. } | BreakCause::NoTrailer { .. } => None,
         };
         let breaks: Vec<(u64, String)> =
-            self.summary.breaks.iter().filter_map(|(found, _)| absent(found)).collect();
+            self.summary.breaks.kept.iter().filter_map(|site| absent(&site.what)).collect();
         let (_, why) = breaks.first()?;
         let lost = breaks.iter().fold(0_u64, |sum, (lost, _)| sum.saturating_add(*lost));
         Some(Gap::new(format!("{} of the {name}", size(lost)), why))
@@ -159,15 +197,29 @@ fn walk_with(
     if let LayoutSource::Inferred { agreeing, to_the_end, .. } = &mut layout {
         // The walk saw more than the trial that chose the layout.
         let seen = summary.used_fragments.saturating_add(summary.free_fragments);
-        *agreeing = seen.saturating_sub(summary.damaged_count).max(*agreeing);
+        *agreeing = seen.saturating_sub(summary.damaged.count).max(*agreeing);
         *to_the_end = summary.complete;
     }
+    let payload_sizes = size_groups(&*arena, &summary, member);
     let mut names = Names::new(process);
     let owners = summary.owners.iter().map(|totals| names.owner(totals.owner)).collect();
     let name_gaps = name_gaps(&names, member);
-    let bytes = |found: &Break| process.memory.bytes(found.at, BROKEN_BYTES).ok();
-    let broken_bytes =
-        summary.breaks.iter().map(|(found, _)| bytes(found).map(|b| b.to_vec())).collect();
+    let (landmarks, memory) = (arena.landmarks(), &process.memory);
+    let broken = summary
+        .breaks
+        .kept
+        .iter()
+        .map(|site| Overwritten::at(site.what.at, site.before.first(), &landmarks, memory));
+    let damaged = summary.damaged.kept.iter().map(|site| {
+        let end_only = site.what.damage.iter().all(Damage::is_at_the_end);
+        let own = Neighbour::from(&site.what);
+        match site.after.first().filter(|_| end_only) {
+            Some(next) => Overwritten::at(next.header, Some(&own), &landmarks, memory),
+            None => Overwritten::at(own.header, site.before.first(), &landmarks, memory),
+        }
+    });
+    let (broken, damaged) = (broken.collect(), damaged.collect());
+    let wild_owners = wild_owners(&names, &summary);
     Ok(Walked {
         counters: arena.counters(),
         range: arena.range(),
@@ -175,9 +227,25 @@ fn walk_with(
         layout,
         summary,
         names: owners,
-        broken_bytes,
+        payload_sizes,
+        broken,
+        damaged,
+        wild_owners,
         name_gaps,
     })
+}
+
+/// What is known instead of owners, at the price of a second walk.
+fn size_groups(arena: &dyn Arena, summary: &Summary, member: &Member) -> Option<Vec<SizeGroup>> {
+    if summary.owners.iter().any(|totals| totals.owner != Owner::default()) {
+        return None;
+    }
+    let sizes = payload_sizes(arena, summary.skipped_fragments);
+    let group = |size: PayloadSize| {
+        let content = contents(&member.process, &size.sample, arena.range());
+        SizeGroup { size, content }
+    };
+    (!sizes.is_empty()).then(|| sizes.into_iter().map(group).collect())
 }
 
 /// The file that exports the pool's root: the one whose debug information describes it.
@@ -185,6 +253,21 @@ fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a ModuleFile> {
     let FoundBy::Symbol { name, .. } = root.found_by else { return None };
     let (module, _) = member.process.modules.symbol(name)?;
     module.file.as_deref().ok()
+}
+
+/// Owners whose pointers lead to no text, while others' do: a file that is not at hand says nothing
+/// about a pointer.
+fn wild_owners(names: &Names<'_>, summary: &Summary) -> Vec<WildOwner> {
+    let wild = |totals: &OwnerTotals| {
+        let (field, to, why) = names.wild(totals.owner)?;
+        let (example, fragments) = (totals.example, totals.fragments);
+        Some(WildOwner { field, to, why: why.to_owned(), example, fragments })
+    };
+    let found: Vec<WildOwner> = summary.owners.iter().filter_map(wild).collect();
+    match found.len() < summary.owners.len() {
+        true => found,
+        false => Vec::new(),
+    }
 }
 
 /// Unreadable owner texts, counted by module so that a missing file is one line.

@@ -151,6 +151,9 @@ impl CoreFile {
         core.find_writer(notes_at);
         if core.notes.threads.is_empty() && core.gaps.is_empty() {
             core.gaps.push(Gap::new("registers of every thread", "the core has no readable notes"));
+        } else if machine == "aarch64" {
+            let why = "not supported yet: of aarch64 cores only memory and heaps are read";
+            core.gaps.push(Gap::new("registers and stacks of aarch64 threads", why));
         }
         if core.is_cut() {
             let lost = core.promised.saturating_sub(blob.length());

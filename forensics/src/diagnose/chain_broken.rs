@@ -1,8 +1,9 @@
 //! A pool whose chain of fragments cannot be followed everywhere.
 
-use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
-use crate::case::{Case, Pool, Walked};
-use crate::heap::{Break, BreakCause, Neighbour};
+use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name, surroundings};
+use crate::case::{Case, Overwritten, Pool, Walked};
+use crate::heap::{Break, BreakCause};
+use crate::leak::Site;
 use crate::units::{count, size};
 
 pub(super) struct ChainBroken;
@@ -19,7 +20,7 @@ impl Rule for ChainBroken {
         let walked = |pool| Some((pool, Pool::walked(pool)?));
         let pools = case.pools.iter().filter_map(walked);
         pools
-            .filter(|(_, walked)| walked.summary.break_count > 0)
+            .filter(|(_, walked)| walked.summary.breaks.count > 0)
             .map(|(p, w)| self.find(case, p, w))
             .collect()
     }
@@ -31,19 +32,18 @@ impl ChainBroken {
         let summary = &walked.summary;
         let seen = count(walked.seen_fragments());
         let of = walked.expected_fragments.map(|expected| format!("{seen} of {}", count(expected)));
-        let absent = |(found, _): &(Break, _)| matches!(found.why, BreakCause::Absent(_));
-        let only_absent = summary.breaks.iter().all(absent);
+        let absent = |site: &Site<Break>| matches!(site.what.why, BreakCause::Absent(_));
+        let only_absent = summary.breaks.kept.iter().all(absent);
         let mut facts: Vec<Fact> = summary
             .breaks
+            .kept
             .iter()
-            .zip(&walked.broken_bytes)
+            .zip(&walked.broken)
             .take(TOLD)
-            .flat_map(|((found, before), bytes)| {
-                facts(walked, found, before.as_ref(), bytes.as_deref())
-            })
+            .flat_map(|(site, overwritten)| facts(walked, site, overwritten))
             .collect();
-        if summary.breaks.len() > TOLD {
-            facts.push(fact(format!("{} breaks in all", count(summary.break_count))));
+        if summary.breaks.kept.len() > TOLD {
+            facts.push(fact(format!("{} breaks in all", count(summary.breaks.count))));
         }
         facts.push(fact(format!(
             "{seen} fragments were read; {} lie in none of them",
@@ -77,22 +77,13 @@ impl ChainBroken {
     }
 }
 
-fn facts(
-    walked: &Walked,
-    found: &Break,
-    before: Option<&Neighbour>,
-    bytes: Option<&[u8]>,
-) -> Vec<Fact> {
+fn facts(walked: &Walked, site: &Site<Break>, overwritten: &Overwritten) -> Vec<Fact> {
+    let found = &site.what;
     let at = found.at;
     let mut facts = vec![fact_at(at, format!("fragment at {at}: {}", found.why))];
-    if let Some(bytes) = bytes.filter(|_| !matches!(found.why, BreakCause::Absent(_))) {
-        facts.push(fact_at(at, format!("its header: {}", hex(bytes))));
-        if let Some(kind) = crate::kamailio::looks_like(bytes) {
-            facts.push(fact_at(at, format!("that looks like {kind}")));
-        }
-    }
-    if let Some(before) = before {
-        facts.push(fact_at(before.header, format!("before it: {}", neighbour(walked, before))));
+    if !matches!(found.why, BreakCause::Absent(_)) {
+        facts.extend(surroundings::overwritten(at, overwritten));
+        facts.extend(surroundings::neighbours(walked, site));
     }
     let goes_on = match found.resumed_at {
         Some(place) => format!("the walk goes on at {place}, {} further", size(found.lost)),
@@ -100,18 +91,4 @@ fn facts(
     };
     facts.push(fact(goes_on));
     facts
-}
-
-/// The fragment before a damaged place, for a person.
-pub(super) fn neighbour(walked: &Walked, before: &Neighbour) -> String {
-    let length = size(before.payload.length());
-    match walked.owner_name(before) {
-        Some(owner) => format!("{length} at {} of {owner}", before.payload.start),
-        None => format!("{length} at {}, free", before.payload.start),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let words: Vec<String> = bytes.chunks(8).map(crate::modules::hex).collect();
-    words.join(" ")
 }

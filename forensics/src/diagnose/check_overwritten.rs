@@ -1,9 +1,9 @@
 //! Fragments whose check words are not the allocator's.
 
-use super::chain_broken::neighbour;
-use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
-use crate::case::{Case, Walked};
+use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name, surroundings};
+use crate::case::{Case, Overwritten, Walked};
 use crate::heap::{Damage, Fragment, Neighbour};
+use crate::leak::Site;
 
 pub(super) struct CheckOverwritten;
 
@@ -19,18 +19,19 @@ impl Rule for CheckOverwritten {
         let mut findings = Vec::new();
         for pool in &case.pools {
             let Ok(walked) = &pool.walked else { continue };
-            let count = walked.summary.damaged_count;
+            let damaged = &walked.summary.damaged;
+            let count = damaged.count;
             if count == 0 {
                 continue;
             }
-            let mut facts: Vec<Fact> = walked
-                .summary
-                .damaged
+            let mut facts: Vec<Fact> = damaged
+                .kept
                 .iter()
+                .zip(&walked.damaged)
                 .take(TOLD)
-                .flat_map(|(fragment, before)| facts(walked, fragment, before.as_ref()))
+                .flat_map(|(site, overwritten)| facts(walked, site, overwritten))
                 .collect();
-            if walked.summary.damaged.len() > TOLD {
+            if damaged.kept.len() > TOLD {
                 facts.push(fact(format!("{count} fragments in all")));
             }
             findings.push(Finding {
@@ -52,13 +53,14 @@ impl Rule for CheckOverwritten {
     }
 }
 
-fn facts(walked: &Walked, fragment: &Fragment, before: Option<&Neighbour>) -> Vec<Fact> {
+fn facts(walked: &Walked, site: &Site<Fragment>, overwritten: &Overwritten) -> Vec<Fact> {
+    let fragment = &site.what;
     let at = fragment.header;
     let tell = |damage: &Damage| fact_at(at, format!("fragment at {at}: {damage}"));
     let mut facts: Vec<Fact> = fragment.damage.iter().map(tell).collect();
-    facts.push(fact_at(at, format!("it is {}", neighbour(walked, &Neighbour::from(fragment)))));
-    if let Some(before) = before {
-        facts.push(fact_at(before.header, format!("before it: {}", neighbour(walked, before))));
-    }
+    let own = surroundings::neighbour(walked, &Neighbour::from(fragment));
+    facts.push(fact_at(at, format!("it is {own}")));
+    facts.extend(surroundings::reach(overwritten));
+    facts.extend(surroundings::neighbours(walked, site));
     facts
 }

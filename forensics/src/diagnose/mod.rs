@@ -6,11 +6,14 @@
 mod chain_broken;
 mod check_overwritten;
 mod counters_disagree;
+mod free_list_damaged;
 mod input_cut;
 mod nearly_full;
+mod owner_pointer_wild;
 mod owner_stands_out;
 mod pool_not_read;
 mod process_not_captured;
+mod surroundings;
 
 use serde::Serialize;
 
@@ -31,6 +34,8 @@ pub static ALL: &[&dyn Rule] = &[
     &pool_not_read::PoolNotRead,
     &chain_broken::ChainBroken,
     &check_overwritten::CheckOverwritten,
+    &free_list_damaged::FreeListDamaged,
+    &owner_pointer_wild::OwnerPointerWild,
     &counters_disagree::CountersDisagree,
     &nearly_full::NearlyFull,
     &owner_stands_out::OwnerStandsOut,

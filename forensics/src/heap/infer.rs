@@ -22,15 +22,15 @@ pub(super) enum AtBreak {
     Resume,
 }
 
-/// Chooses the shape under which most fragments chain. `walk` gives the steps under a shape, or
-/// why its block contradicts itself. Only where nothing chains from the first fragment on is the
-/// costly search behind damage made under every shape.
+/// Chooses the shape under which most fragments chain. `trial` gives how many do under a shape
+/// ([`chain`]), or why its block contradicts itself. Only where nothing chains from the first
+/// fragment on is the costly search behind damage made under every shape.
 ///
 /// # Errors
 /// The contradiction that the first shape met, or `nothing_chains` if none was met.
-pub(super) fn choose<S: Copy, W: Iterator<Item = Step>>(
+pub(super) fn choose<S: Copy>(
     known: &[(&'static str, S)],
-    walk: impl Fn(S, AtBreak) -> Result<W, NotAnArena>,
+    trial: impl Fn(S, AtBreak) -> Result<(u64, bool), NotAnArena>,
     nothing_chains: NotAnArena,
 ) -> Result<(S, LayoutSource), NotAnArena> {
     let tried = u32::try_from(known.len()).unwrap_or(u32::MAX);
@@ -38,14 +38,13 @@ pub(super) fn choose<S: Copy, W: Iterator<Item = Step>>(
     for at_break in [AtBreak::Stop, AtBreak::Resume] {
         let mut best: Option<(S, LayoutSource, u64)> = None;
         for &(name, shape) in known {
-            let steps = match walk(shape, at_break) {
-                Ok(steps) => steps,
+            let (agreeing, to_the_end) = match trial(shape, at_break) {
+                Ok(chained) => chained,
                 Err(error) => {
                     first_error.get_or_insert(error);
                     continue;
                 }
             };
-            let (agreeing, to_the_end) = chain(steps);
             if agreeing > best.as_ref().map_or(0, |(_, _, most)| *most) {
                 let layout = name.to_owned();
                 let source = LayoutSource::Inferred { layout, agreeing, tried, to_the_end };
@@ -61,7 +60,7 @@ pub(super) fn choose<S: Copy, W: Iterator<Item = Step>>(
 
 /// How many sound fragments there are (up to [`ENOUGH`]), and whether they chain to the end mark
 /// without a break or damage.
-fn chain(steps: impl Iterator<Item = Step>) -> (u64, bool) {
+pub(super) fn chain(steps: impl Iterator<Item = Step>) -> (u64, bool) {
     let (mut agreeing, mut whole) = (0_u64, true);
     for step in steps {
         match step {

@@ -4,13 +4,19 @@
 //! no allocator. It knows nothing of Kamailio: where its blocks lie is told from outside. A walk
 //! that meets damage reports it and keeps what it has; it always ends.
 
+mod chain;
 pub mod fm;
 mod infer;
+mod islands;
+mod lists;
 mod pool;
 pub mod qm;
 pub mod tlsf;
 
 use serde::Serialize;
+
+pub(crate) use lists::RollCall;
+pub use lists::{FreeLists, ListDamage, ListFault};
 
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField};
@@ -48,16 +54,36 @@ pub trait Arena {
     fn counters(&self) -> Counters;
     /// The pool: from the block to the end of its last fragment.
     fn range(&self) -> AddrRange;
+    /// Header of the first fragment.
+    fn first_fragment(&self) -> Addr;
     /// What the manager would count as `real_used` for these fragments, in bytes: each manager
     /// counts its overhead in its own way.
     fn real_used(&self, fragments: Tally) -> u64;
-    /// How many fragments, used and free, the block's own counters imply; `None` where they
-    /// contradict themselves. Only an expectation: counters may be damaged.
+    /// How many fragments, used and free, the block's own counters imply; `None` where they cannot
+    /// be true.
     fn expected_fragments(&self) -> Option<u64>;
     /// Where its layout comes from.
     fn source(&self) -> LayoutSource;
     /// Fragment by fragment, by rising address.
     fn walk(&self) -> Box<dyn Iterator<Item = Step> + '_>;
+    /// The lists of free fragments; `None` where the layout does not tell where they are.
+    fn free_lists(&self) -> Option<&FreeLists>;
+    /// The words of fixed value around the place where one fragment ends and the next begins.
+    fn landmarks(&self) -> Vec<Landmark>;
+    /// Fragment headers read so far by walks and lists: the work, which grows with the pool and
+    /// not with its damage.
+    fn visits(&self) -> u64;
+}
+
+/// A word of fixed value near a fragment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landmark {
+    /// From the header, in bytes; below zero in the trailer of the fragment before.
+    pub offset: i64,
+    /// What the allocator writes there.
+    pub value: u64,
+    /// The bits that count.
+    pub mask: u64,
 }
 
 /// What a block says of itself; never trusted, always compared.
@@ -211,6 +237,13 @@ pub enum Damage {
         /// Where it points.
         found: Addr,
     },
+}
+
+impl Damage {
+    /// Whether it lies in the trailer, where the fragment itself was overrun.
+    pub fn is_at_the_end(&self) -> bool {
+        matches!(self, Self::EndCheck { .. } | Self::TrailerSize { .. })
+    }
 }
 
 impl std::fmt::Display for Damage {

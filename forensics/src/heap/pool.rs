@@ -2,8 +2,11 @@
 //! layouts of which one is chosen, and a walk. A manager says what is its own ([`Manager`]); it
 //! becomes an [`Allocator`] by that.
 
+use std::cell::{Cell, OnceCell};
+
 use super::infer::{self, AtBreak};
-use super::{Allocator, Arena, Counters, NotAnArena, Step, Tally};
+use super::lists::FreeLists;
+use super::{Allocator, Arena, Counters, Landmark, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField, dwarf};
 use crate::memory::{Absent, Memory};
@@ -38,18 +41,21 @@ pub(super) trait Manager: Copy + Sync + 'static {
     fn block(at: Addr, shape: &Self::Shape, memory: &dyn Memory) -> Result<Block, NotAnArena>;
 
     /// Fragment by fragment.
-    fn walk<'a>(
-        memory: &'a dyn Memory,
-        shape: Self::Shape,
-        block: &Block,
-        at_break: AtBreak,
-    ) -> Box<dyn Iterator<Item = Step> + 'a>;
+    fn walk<'p>(pool: &'p Pool<'_, Self>, at_break: AtBreak)
+    -> Box<dyn Iterator<Item = Step> + 'p>;
+
+    /// The lists of free fragments; `None` where the layout does not tell where they are.
+    fn free_lists(memory: &dyn Memory, shape: &Self::Shape, block: &Block) -> Option<FreeLists>;
 
     /// What the manager would count as `real_used`, in bytes.
     fn real_used(shape: &Self::Shape, block: &Block, fragments: Tally) -> u64;
 
-    /// How many fragments, used and free, the block's counters imply.
+    /// How many fragments, used and free, the block's own counters imply; `None` where they
+    /// contradict themselves.
     fn expected_fragments(shape: &Self::Shape, block: &Block) -> Option<u64>;
+
+    /// The words of fixed value around a header.
+    fn landmarks(shape: &Self::Shape) -> Vec<Landmark>;
 
     /// Offset in the block of the pointer that a scan without symbols goes by.
     fn landmark(shape: &Self::Shape) -> u64;
@@ -174,15 +180,6 @@ impl Block {
         self.first.0.saturating_sub(self.at.0)
     }
 
-    /// How many overheads of `each` bytes the counters say there are beside the payload and
-    /// `fixed` bytes; `None` for no whole number, or more than the pool has room for.
-    pub(super) fn overheads(&self, fixed: u64, each: u64) -> Option<u64> {
-        let Counters { size, used, real_used, .. } = self.counters;
-        let bytes = real_used.checked_sub(fixed)?.checked_sub(used)?;
-        let count = bytes.checked_div(each)?;
-        (bytes.is_multiple_of(each) && bytes <= size).then_some(count)
-    }
-
     /// Whether the pool ends where its size says.
     pub(super) fn is_exact(&self) -> bool {
         self.end.0 == self.at.0.saturating_add(self.counters.size)
@@ -204,8 +201,7 @@ impl<M: Manager> Allocator for M {
             Some(known) => known,
             None => inferred::<M>(block, memory)?,
         };
-        let block = M::block(block, &shape, memory)?;
-        Ok(Box::new(Pool::<M> { memory, block, shape, source }))
+        Ok(Box::new(Bound { pool: Pool::<M>::new(block, shape, memory)?, source }))
     }
 
     fn scan(&self, memory: &dyn Memory, places: &[AddrRange]) -> Vec<Addr> {
@@ -240,46 +236,92 @@ fn inferred<M: Manager>(
         allocator: M::NAME,
         what: "its fragments chain under no known layout".to_owned(),
     };
-    let walk = |shape: M::Shape, at_break| {
-        let block = M::block(block, &shape, memory)?;
-        Ok(M::walk(memory, shape, &block, at_break))
+    let trial = |shape: M::Shape, at_break| {
+        let pool = Pool::<M>::new(block, shape, memory)?;
+        Ok(infer::chain(M::walk(&pool, at_break)))
     };
     // Fragments that are not there do not contradict the block.
-    infer::choose(&M::known(), walk, nothing_chains)
+    infer::choose(&M::known(), trial, nothing_chains)
         .map_err(|error| without_first::<M>(block, memory).map_or(error, NotAnArena::Absent))
 }
 
 /// Why a block's first fragment is not known, if that is so.
 fn without_first<M: Manager>(at: Addr, memory: &dyn Memory) -> Option<Absent> {
     let known = M::known().into_iter();
-    known.filter_map(|(_, shape)| M::block(at, &shape, memory).ok()).find_map(|block| {
-        let first = memory.word(block.first);
-        first.err()
-    })
+    let mut blocks = known.filter_map(|(_, shape)| M::block(at, &shape, memory).ok());
+    blocks.find_map(|block| memory.word(block.first).err())
 }
 
-struct Pool<'a, M: Manager> {
-    memory: &'a dyn Memory,
-    block: Block,
-    shape: M::Shape,
+/// A pool under one layout.
+pub(super) struct Pool<'a, M: Manager> {
+    pub(super) memory: &'a dyn Memory,
+    pub(super) block: Block,
+    pub(super) shape: M::Shape,
+    lists: OnceCell<Option<FreeLists>>,
+    /// Headers that walks read.
+    pub(super) visits: Cell<u64>,
+}
+
+impl<'a, M: Manager> Pool<'a, M> {
+    /// Reads the block.
+    ///
+    /// # Errors
+    /// [`NotAnArena`] says what does not fit.
+    pub(super) fn new(
+        block: Addr,
+        shape: M::Shape,
+        memory: &'a dyn Memory,
+    ) -> Result<Self, NotAnArena> {
+        let block = M::block(block, &shape, memory)?;
+        Ok(Self { memory, block, shape, lists: OnceCell::new(), visits: Cell::new(0) })
+    }
+
+    /// The lists of free fragments, followed once.
+    pub(super) fn lists(&self) -> Option<&FreeLists> {
+        let gather = || M::free_lists(self.memory, &self.shape, &self.block);
+        self.lists.get_or_init(gather).as_ref()
+    }
+
+    /// How many fragments there should be.
+    pub(super) fn expected_fragments(&self) -> Option<u64> {
+        let most = self.block.counters.size.wrapping_div(SMALLEST);
+        M::expected_fragments(&self.shape, &self.block).filter(|expected| *expected <= most)
+    }
+
+    /// Counts a header that was read.
+    pub(super) fn visit(&self) {
+        self.visits.set(self.visits.get().saturating_add(1));
+    }
+}
+
+/// No fragment with its overhead is smaller, in bytes.
+const SMALLEST: u64 = 24;
+
+/// A pool whose layout is decided.
+struct Bound<'a, M: Manager> {
+    pool: Pool<'a, M>,
     source: LayoutSource,
 }
 
-impl<M: Manager> Arena for Pool<'_, M> {
+impl<M: Manager> Arena for Bound<'_, M> {
     fn counters(&self) -> Counters {
-        self.block.counters
+        self.pool.block.counters
     }
 
     fn range(&self) -> AddrRange {
-        AddrRange { start: self.block.at, end: self.block.end }
+        AddrRange { start: self.pool.block.at, end: self.pool.block.end }
+    }
+
+    fn first_fragment(&self) -> Addr {
+        self.pool.block.first
     }
 
     fn real_used(&self, fragments: Tally) -> u64 {
-        M::real_used(&self.shape, &self.block, fragments)
+        M::real_used(&self.pool.shape, &self.pool.block, fragments)
     }
 
     fn expected_fragments(&self) -> Option<u64> {
-        M::expected_fragments(&self.shape, &self.block)
+        self.pool.expected_fragments()
     }
 
     fn source(&self) -> LayoutSource {
@@ -287,28 +329,19 @@ impl<M: Manager> Arena for Pool<'_, M> {
     }
 
     fn walk(&self) -> Box<dyn Iterator<Item = Step> + '_> {
-        M::walk(self.memory, self.shape, &self.block, AtBreak::Resume)
+        M::walk(&self.pool, AtBreak::Resume)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn free_lists(&self) -> Option<&FreeLists> {
+        self.pool.lists()
+    }
 
-    #[test]
-    fn counters_tell_how_many_fragments_there_are_unless_they_contradict_themselves() {
-        let block = |real_used| Block {
-            at: Addr(0x1000),
-            counters: Counters { size: 4096, used: 200, real_used, ..Counters::default() },
-            first: Addr(0x1100),
-            last: Addr(0x2000),
-            end: Addr(0x2000),
-        };
-        let fragments = |real_used| block(real_used).overheads(256, 104);
-        assert_eq!(fragments(256 + 200 + 3 * 104), Some(3));
-        assert_eq!(fragments(256 + 200 + 3 * 104 + 8), None);
-        assert_eq!(fragments(256), None);
-        assert_eq!(fragments(256 + 200 + 40 * 104), None, "more than the pool has room for");
-        assert_eq!(block(600).overheads(256, 0), None);
+    fn landmarks(&self) -> Vec<Landmark> {
+        M::landmarks(&self.pool.shape)
+    }
+
+    fn visits(&self) -> u64 {
+        let listed = self.pool.lists.get().and_then(Option::as_ref);
+        self.pool.visits.get().saturating_add(listed.map_or(0, |lists| lists.visits))
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::addr::Addr;
 use crate::heap::Owner;
-use crate::memory::Memory as _;
+use crate::memory::{Memory as _, Why};
 use crate::process::Process;
 
 /// Longest text that is taken for a name.
@@ -45,7 +45,24 @@ impl fmt::Display for OwnerName {
 #[derive(Debug)]
 pub struct Names<'a> {
     process: &'a Process,
-    texts: HashMap<Addr, Result<String, String>>,
+    texts: HashMap<Addr, Result<String, NoText>>,
+}
+
+/// Why a pointer leads to no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NoText {
+    /// What it leads to is not known.
+    NotKnown(String),
+    /// It leads to nothing, or to what no name is.
+    Wild(String),
+}
+
+impl NoText {
+    fn why(&self) -> &str {
+        match self {
+            Self::NotKnown(why) | Self::Wild(why) => why,
+        }
+    }
 }
 
 impl<'a> Names<'a> {
@@ -74,11 +91,26 @@ impl<'a> Names<'a> {
     fn text(&mut self, at: Addr) -> Option<String> {
         let process = self.process;
         let known = self.texts.entry(at).or_insert_with(|| {
-            let text = process.memory.text(at, LONGEST).map_err(|absent| absent.why.to_string())?;
+            let text = process.memory.text(at, LONGEST).map_err(|absent| match absent.why {
+                Why::Unmapped => NoText::Wild(absent.why.to_string()),
+                why => NoText::NotKnown(why.to_string()),
+            })?;
             let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-            if plain { Ok(text) } else { Err("not a name".to_owned()) }
+            if plain { Ok(text) } else { Err(NoText::Wild("not a name".to_owned())) }
         });
         known.as_ref().ok().cloned()
+    }
+
+    /// The first pointer of an owner that was read and leads to no text: field, pointer, why.
+    pub fn wild(&self, owner: Owner) -> Option<(&'static str, Addr, &str)> {
+        if owner == Owner::default() {
+            return None;
+        }
+        let fields = [("file", owner.file), ("func", owner.function), ("mname", owner.module)];
+        fields.into_iter().find_map(|(field, at)| match self.texts.get(&at)? {
+            Err(NoText::Wild(why)) => Some((field, at, why.as_str())),
+            Ok(_) | Err(NoText::NotKnown(_)) => None,
+        })
     }
 
     /// Pointers whose text could not be read, with the reason, by address.
@@ -86,7 +118,7 @@ impl<'a> Names<'a> {
         let mut unreadable: Vec<(Addr, &str)> = self
             .texts
             .iter()
-            .filter_map(|(at, text)| Some((*at, text.as_ref().err()?.as_str())))
+            .filter_map(|(at, text)| Some((*at, text.as_ref().err()?.why())))
             .collect();
         unreadable.sort_unstable();
         unreadable

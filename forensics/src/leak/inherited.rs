@@ -46,6 +46,10 @@ pub fn mark_inherited(pools: &mut [&mut Summary], main: Option<usize>) {
             .filter(others)
             .collect();
         for (_, length, owner) in inherited {
+            if owner == Owner::default() {
+                let count = pool.inherited_sizes.entry(length).or_default();
+                *count = count.saturating_add(1);
+            }
             if let Some(totals) = pool.owners.iter_mut().find(|totals| totals.owner == owner) {
                 totals.inherited_fragments = totals.inherited_fragments.saturating_add(1);
                 totals.inherited_bytes = totals.inherited_bytes.saturating_add(length);
@@ -92,6 +96,15 @@ mod tests {
     #[test]
     fn what_the_main_process_has_too_is_inherited() {
         assert_eq!(marked(Some(0)), [(0, 0), (1, 16), (2, 24)]);
+    }
+
+    #[test]
+    fn without_owners_they_are_counted_by_size() {
+        let mut main = pool(&[(0x1000, 16), (0x2000, 16), (0x3000, 8)]);
+        let mut worker = pool(&[(0x1000, 16), (0x2000, 16), (0x4000, 16)]);
+        mark_inherited(&mut [&mut main, &mut worker], Some(0));
+        assert!(main.inherited_sizes.is_empty());
+        assert_eq!(worker.inherited_sizes.into_iter().collect::<Vec<_>>(), [(16, 2)]);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! One walk over a pool, summed: recomputed counters, totals by owner, damage.
 
+use std::iter::Peekable;
+
 use rustc_hash::FxHashMap;
 
-use super::Sizes;
-use crate::heap::{Arena, Break, Fragment, Neighbour, Owner, Step, Tally};
-
-/// Damaged fragments that are kept for the report; the rest is counted.
-const DAMAGED_KEPT: usize = 1000;
+use super::sites::Recent;
+use super::{Sites, Sizes};
+use crate::addr::Addr;
+use crate::heap::{
+    Arena, Break, Fragment, FreeLists, ListFault, Neighbour, Owner, RollCall, Step, Tally,
+};
 
 /// What a walk is to keep.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +34,8 @@ pub struct OwnerTotals {
     pub smallest: u64,
     /// Largest payload, in bytes.
     pub largest: u64,
+    /// Payload of the first fragment.
+    pub example: Addr,
     /// Of `fragments`: those inherited from the main process at fork.
     pub inherited_fragments: u64,
     /// Of `bytes`: those inherited from the main process at fork.
@@ -56,20 +61,24 @@ pub struct Summary {
     pub complete: bool,
     /// Bytes of the pool that lie in no fragment the walk saw.
     pub lost_bytes: u64,
-    /// Where the chain is broken, each with the fragment before it; at most 1,000.
-    pub breaks: Vec<(Break, Option<Neighbour>)>,
-    /// How often the chain is broken.
-    pub break_count: u64,
-    /// Fragments with damage, each with the fragment before it; at most 1,000.
-    pub damaged: Vec<(Fragment, Option<Neighbour>)>,
-    /// How many fragments have damage.
-    pub damaged_count: u64,
+    /// How many fragments the block's own counters imply; `None` where they cannot be true.
+    pub expected_fragments: Option<u64>,
+    /// Fragment headers that were read for all this.
+    pub header_visits: u64,
+    /// Where the chain is broken.
+    pub breaks: Sites<Break>,
+    /// Fragments with damage.
+    pub damaged: Sites<Fragment>,
+    /// What is wrong with the lists of free fragments.
+    pub list_faults: Sites<ListFault>,
     /// Used fragments left out of `owners` by `skip_first`.
     pub skipped_fragments: u64,
     /// The sizes of all fragments.
     pub sizes: Sizes,
     /// Totals by owner, most bytes first.
     pub owners: Vec<OwnerTotals>,
+    /// Inherited fragments without an owner, by payload in bytes.
+    pub inherited_sizes: FxHashMap<u64, u64>,
     /// Every fragment by rising address, if they were asked for.
     pub fragments: Vec<Fragment>,
 }
@@ -78,7 +87,8 @@ pub struct Summary {
 pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
     let mut summary = Summary { complete: true, ..Summary::default() };
     let mut owners: FxHashMap<Owner, OwnerTotals> = FxHashMap::default();
-    let mut before: Option<Neighbour> = None;
+    let mut recent = Recent::default();
+    let mut lists = arena.free_lists().map(|lists| ListCheck::new(lists, arena));
     for step in arena.walk() {
         match step {
             Step::Fragment(fragment) => {
@@ -87,13 +97,15 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
                 if counted && summary.used_fragments > options.skip_first {
                     add(&mut owners, &fragment);
                 }
-                if !fragment.damage.is_empty() {
-                    summary.damaged_count = summary.damaged_count.saturating_add(1);
-                    if summary.damaged.len() < DAMAGED_KEPT {
-                        summary.damaged.push((fragment.clone(), before));
-                    }
+                let neighbour = Neighbour::from(&fragment);
+                summary.followed_by(&neighbour);
+                if let Some(lists) = &mut lists {
+                    lists.fragment(&fragment, &mut summary.list_faults, &recent);
                 }
-                before = Some(Neighbour::from(&fragment));
+                if !fragment.damage.is_empty() {
+                    summary.damaged.push(fragment.clone(), &recent);
+                }
+                recent.push(neighbour);
                 if options.keep_fragments {
                     summary.fragments.push(fragment);
                 }
@@ -101,19 +113,21 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
             Step::Break(found) => {
                 summary.complete = false;
                 summary.lost_bytes = summary.lost_bytes.saturating_add(found.lost);
-                summary.break_count = summary.break_count.saturating_add(1);
-                if summary.breaks.len() < DAMAGED_KEPT {
-                    summary.breaks.push((found, before));
-                }
-                before = None;
+                summary.breaks.push(found, &recent);
+                recent.clear();
             }
         }
+    }
+    if let Some(lists) = lists {
+        lists.finish(&mut summary.list_faults);
     }
     summary.real_used_bytes = arena.real_used(Tally {
         used_fragments: summary.used_fragments,
         used_bytes: summary.used_bytes,
         free_fragments: summary.free_fragments,
     });
+    summary.expected_fragments = arena.expected_fragments();
+    summary.header_visits = arena.visits();
     summary.skipped_fragments = options.skip_first.min(summary.used_fragments);
     summary.owners = owners.into_values().collect();
     summary.owners.sort_by(|one, other| {
@@ -122,7 +136,50 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
     summary
 }
 
+/// The lists of free fragments beside the walk.
+struct ListCheck<'a> {
+    roll_call: RollCall<'a>,
+    /// Faults that the lists show by themselves, at fragments of the pool, by rising address.
+    in_pool: Peekable<std::vec::IntoIter<ListFault>>,
+    /// The others: at the lists' heads.
+    elsewhere: Vec<ListFault>,
+}
+
+impl<'a> ListCheck<'a> {
+    fn new(lists: &'a FreeLists, arena: &dyn Arena) -> Self {
+        let first = arena.first_fragment();
+        let (mut in_pool, elsewhere): (Vec<ListFault>, Vec<ListFault>) =
+            lists.faults.iter().cloned().partition(|fault| fault.at >= first);
+        in_pool.sort_by_key(|fault| fault.at);
+        Self { roll_call: lists.roll_call(), in_pool: in_pool.into_iter().peekable(), elsewhere }
+    }
+
+    #[inline]
+    fn fragment(&mut self, fragment: &Fragment, found: &mut Sites<ListFault>, recent: &Recent) {
+        while let Some(fault) = self.in_pool.next_if(|fault| fault.at < fragment.payload.end) {
+            found.push(fault, recent);
+        }
+        if let Some(fault) = self.roll_call.fragment(fragment) {
+            found.push(fault, recent);
+        }
+    }
+
+    fn finish(self, found: &mut Sites<ListFault>) {
+        let nowhere = Recent::default();
+        let rest = self.in_pool.chain(self.elsewhere).chain(self.roll_call.finish());
+        rest.for_each(|fault| found.push(fault, &nowhere));
+    }
+}
+
 impl Summary {
+    /// Tells the damaged places before it of a fragment.
+    #[inline]
+    fn followed_by(&mut self, fragment: &Neighbour) {
+        self.breaks.followed_by(fragment);
+        self.damaged.followed_by(fragment);
+        self.list_faults.followed_by(fragment);
+    }
+
     /// Counts a fragment; whether it is used.
     fn count(&mut self, fragment: &Fragment) -> bool {
         let length = fragment.payload.length();
@@ -144,6 +201,7 @@ fn add(owners: &mut FxHashMap<Owner, OwnerTotals>, fragment: &Fragment) {
     let totals = owners.entry(owner).or_insert(OwnerTotals {
         owner,
         smallest: u64::MAX,
+        example: fragment.payload.start,
         ..OwnerTotals::default()
     });
     totals.fragments = totals.fragments.saturating_add(1);

@@ -64,6 +64,10 @@ pub trait Memory: Sync {
     /// [`Absent`] with `at` itself where not even its first byte is known.
     fn peek(&self, at: Addr, want: usize) -> Known<Chunk<'_>>;
 
+    /// The first address, from `at` on, whose byte a file holds: searches jump over holes and over
+    /// pages that never existed.
+    fn next_saved(&self, at: Addr) -> Option<Addr>;
+
     /// Exactly `length` bytes, joined from several pieces where needed.
     ///
     /// # Errors

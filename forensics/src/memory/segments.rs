@@ -123,6 +123,16 @@ impl SegmentMap {
 }
 
 impl Memory for SegmentMap {
+    fn next_saved(&self, at: Addr) -> Option<Addr> {
+        let index = self.segments.partition_point(|segment| segment.range.end <= at);
+        self.segments.iter().skip(index).find_map(|segment| {
+            let Content::Bytes { blob, offset } = &segment.content else { return None };
+            let held = AddrRange::new(segment.range.start, blob.length().saturating_sub(*offset));
+            let start = segment.range.start.max(at);
+            held.contains(start).then_some(start)
+        })
+    }
+
     fn peek(&self, at: Addr, want: usize) -> Known<Chunk<'_>> {
         let absent = |why| Absent { at, why };
         let outside = || absent(self.outside.clone().unwrap_or(Why::Unmapped));
@@ -187,6 +197,17 @@ mod tests {
         let why = Why::NotSaved("no segment".into());
         let map = map().with_outside(Some(why.clone()));
         assert_eq!(map.peek(Addr(0x1fff), 1).unwrap_err().why, why);
+    }
+
+    #[test]
+    fn a_search_jumps_to_the_next_saved_byte() {
+        let map = map();
+        let next = |at| map.next_saved(Addr(at)).map(|at| at.0);
+        assert_eq!(next(0), Some(0x2000));
+        assert_eq!(next(0x20ff), Some(0x20ff));
+        assert_eq!(next(0x2100), Some(0x3000));
+        assert_eq!(next(0x300f), Some(0x300f));
+        assert_eq!(next(0x3010), None, "the file ends early");
     }
 
     #[test]

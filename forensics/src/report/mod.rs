@@ -3,12 +3,14 @@
 //! [`Report::of`] takes from the case all that is shown; [`text`] and JSON (serde) compute nothing.
 //! The JSON form is written down in `docs/report-schema.md`.
 
+mod by_size;
 mod fragments;
 mod model;
 mod selection;
 mod tame;
 pub mod text;
 
+pub use by_size::PayloadSizeReport;
 pub use fragments::{FragmentReport, details, preview};
 pub use model::{
     ClassReport, CutList, FragmentationReport, OwnerReport, PoolReport, ProcessReport, Report,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::by_size::{self, PayloadSizeReport};
 use super::fragments::{FragmentReport, list};
 use super::selection::{Selection, SortKey};
 use crate::addr::{Addr, AddrRange};
@@ -96,6 +97,9 @@ pub struct PoolReport {
     pub found: FoundBy,
     /// Where its layout comes from.
     pub layout: Option<LayoutSource>,
+    /// Whether it is a private pool from which nothing was ever taken, since this build keeps
+    /// private memory in the C library's heap.
+    pub unused: bool,
     /// What its block says of itself.
     pub counters: Option<Counters>,
     /// What the walk found.
@@ -109,6 +113,10 @@ pub struct PoolReport {
     pub owners: Vec<OwnerReport>,
     /// Owners with fragments of their own that the selection leaves out.
     pub owners_left_out: u64,
+    /// Used fragments by payload size; null where their owners are recorded.
+    pub payload_sizes: Option<Vec<PayloadSizeReport>>,
+    /// Sizes with fragments of their own that the selection leaves out.
+    pub payload_sizes_left_out: u64,
     /// Used fragments inherited from the main process at fork.
     pub inherited_fragments: u64,
     /// Their payload, in bytes.
@@ -148,6 +156,10 @@ pub struct WalkedReport {
     pub expected_bytes: u64,
     /// Fragments with overwritten check words.
     pub damaged_fragments: u64,
+    /// Places where the lists of free fragments are wrong.
+    pub list_faults: u64,
+    /// Fragment headers that were read to find all this: the work.
+    pub header_visits: u64,
     /// Used fragments that `--skip-first` left out of the owners.
     pub skipped_fragments: u64,
 }
@@ -295,6 +307,10 @@ fn pool_report(pool: &Pool, member: &Member, selection: &Selection) -> PoolRepor
         all.iter().filter(|owner| owner.bytes >= selection.min_bytes).cloned().collect();
     sort(&mut shown, selection.sort);
     shown.truncate(selection.top.unwrap_or(usize::MAX));
+    let (payload_sizes, payload_sizes_left_out) = walked
+        .and_then(|walked| Some((walked.payload_sizes.as_ref()?, &walked.summary)))
+        .map(|(groups, summary)| by_size::select(groups, summary, selection))
+        .unzip();
     let own = |owners: &[OwnerReport]| owners.iter().filter(|o| o.own_fragments > 0).count();
     PoolReport {
         kind: pool.kind,
@@ -306,11 +322,14 @@ fn pool_report(pool: &Pool, member: &Member, selection: &Selection) -> PoolRepor
         range: walked.map(|walked| walked.range),
         found: pool.found_by.clone(),
         layout: walked.map(|walked| walked.layout.clone()),
+        unused: pool.is_unused(),
         counters: walked.map(|walked| walked.counters),
         walked: walked.map(walked_report),
         fragmentation: walked.map(fragmentation),
         show_sizes: selection.sizes,
         owners_left_out: wide(own(&all).saturating_sub(own(&shown))),
+        payload_sizes,
+        payload_sizes_left_out: payload_sizes_left_out.unwrap_or(0),
         inherited_fragments: all.iter().map(|owner| owner.inherited_fragments).sum(),
         inherited_bytes: all.iter().map(|owner| owner.inherited_bytes).sum(),
         owners: shown,
@@ -333,7 +352,9 @@ fn walked_report(walked: &Walked) -> WalkedReport {
         expected_fragments: walked.expected_fragments,
         seen_bytes: walked.seen_bytes(),
         expected_bytes: walked.expected_bytes(),
-        damaged_fragments: summary.damaged_count,
+        damaged_fragments: summary.damaged.count,
+        list_faults: summary.list_faults.count,
+        header_visits: summary.header_visits,
         skipped_fragments: summary.skipped_fragments,
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::by_size;
 use super::model::{
     FragmentationReport, OwnerReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,
@@ -164,8 +165,12 @@ fn pools(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for pool in report.pools.iter().filter(|pool| pool.kind == PoolKind::Shm) {
         pool_text(pool, out)?;
     }
-    let private: Vec<&PoolReport> =
-        report.pools.iter().filter(|pool| pool.kind == PoolKind::Pkg).collect();
+    let private = report.pools.iter().filter(|pool| pool.kind == PoolKind::Pkg);
+    let (unused, private): (Vec<&PoolReport>, Vec<&PoolReport>) =
+        private.partition(|pool| pool.unused);
+    if let Some(pool) = unused.first() {
+        unused_text(pool, unused.len(), out)?;
+    }
     if private.len() > 1 {
         private_overview(&private, out)?;
     }
@@ -173,6 +178,17 @@ fn pools(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         pool_text(pool, out)?;
     }
     Ok(())
+}
+
+/// Pools that nothing was ever taken from are alike: one of them is told.
+fn unused_text(pool: &PoolReport, pools: usize, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "PKG pools ({pools})")?;
+    writeln!(out, "  PKG unused: this build keeps private memory in the C library's heap")?;
+    writeln!(out, "  manager    {}, from whose pools nothing was ever taken", pool.manager)?;
+    if let Some(counters) = &pool.counters {
+        writeln!(out, "  size       {} each", size(counters.size))?;
+    }
+    writeln!(out)
 }
 
 fn private_overview(pools: &[&PoolReport], out: &mut dyn Write) -> io::Result<()> {
@@ -222,7 +238,10 @@ fn pool_text(pool: &PoolReport, out: &mut dyn Write) -> io::Result<()> {
     if let Some(found) = &pool.fragmentation {
         fragmentation(found, pool.show_sizes, out)?;
     }
-    owners(pool, out)?;
+    match &pool.payload_sizes {
+        Some(sizes) => by_size::text(pool, sizes, out)?,
+        None => owners(pool, out)?,
+    }
     fragments(pool, out)?;
     writeln!(out)
 }
@@ -408,7 +427,7 @@ fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A plain table whose columns before `left_from` are aligned to the right.
-fn table(header: &[&str], left_from: usize) -> Table {
+pub(super) fn table(header: &[&str], left_from: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.to_vec());
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -437,6 +456,6 @@ fn wrapped(start: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A table without the blanks at the ends of its lines.
-fn lines(indent: &str, table: &Table, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn lines(indent: &str, table: &Table, out: &mut dyn Write) -> io::Result<()> {
     table.lines().try_for_each(|line| writeln!(out, "{indent}{}", line.trim_end()))
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use testbed::analysis::{Fragment, Heap, Pool};
 use testbed::elf::{Core, Segment};
-use testbed::{shmlog, tools};
+use testbed::{memlog, tools};
 
 use super::case::{Host, analyse};
 
@@ -66,8 +66,8 @@ impl Whole {
     pub(crate) fn before(&self, kind: &str, length: u64) -> (usize, usize) {
         let fragments = &self.pool(kind).fragments;
         let is_before = |address: u64| self.offset(address) < length;
-        let begins = |fragment: &&Fragment| is_before(shmlog::hex(&fragment.header) + 8);
-        let next = |fragment: &Fragment| shmlog::hex(&fragment.address) + fragment.size;
+        let begins = |fragment: &&Fragment| is_before(memlog::hex(&fragment.header) + 8);
+        let next = |fragment: &Fragment| memlog::hex(&fragment.address) + fragment.size;
         let last = fragments.last().map(next).unwrap();
         let ends = |fragment: &&Fragment| is_before((next(fragment) + 128).min(last));
         (fragments.iter().take_while(ends).count(), fragments.iter().take_while(begins).count())
@@ -81,9 +81,9 @@ impl Whole {
             End::Percent(percent) => self.length * percent / 100,
             End::Among(kind) => {
                 let fragments = &self.pool(kind).fragments;
-                self.offset(shmlog::hex(&fragments[fragments.len() / 2].address)) + 4
+                self.offset(memlog::hex(&fragments[fragments.len() / 2].address)) + 4
             }
-            End::InBlock(kind) => self.offset(shmlog::hex(&first(kind).header)) - 4096,
+            End::InBlock(kind) => self.offset(memlog::hex(&first(kind).header)) - 4096,
         };
         let path = self.path.with_extension("cut");
         let mut command = Command::new("cp");

@@ -4,17 +4,23 @@
 //! - the chain begins at `first_frag` and ends at `*last_frag`, a header of its own at the pool's
 //!   end with size 0 and the check word `c0c0c0c0`;
 //! - a header's check word is `f0f0f0f0`, used or free, also in builds without memory debugging;
+//! - when free neighbours are merged, the second one's header stays behind inside the first, its
+//!   flag and links cleared: it looks like one in use, and its size leads to a true header;
 //! - `real_used` is the block, every header, that of `last_frag` included, and the used payload.
 
+mod lists;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use super::infer::AtBreak;
-use super::pool::{Block, Known, Manager};
-use super::{NotAnArena, Step, Tally};
-use crate::addr::Addr;
+use super::lists::FreeLists;
+use super::pool::{Block, Known, Manager, Pool};
+use super::{Counters, Landmark, NotAnArena, Step, Tally, chain};
+use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, NoField};
-use crate::memory::{Cursor, Memory};
+use crate::memory::Memory;
 
 use shape::Shape;
 
@@ -36,14 +42,17 @@ impl Manager for FMalloc {
         shape.block.read(at, shape.header, Self::NAME, memory)
     }
 
-    /// Always ends at a break: without trailers no later boundary is sure.
-    fn walk<'a>(
-        memory: &'a dyn Memory,
-        shape: Shape,
-        block: &Block,
-        _: AtBreak,
-    ) -> Box<dyn Iterator<Item = Step> + 'a> {
-        Box::new(walk::Walk::new(Cursor::new(memory), shape, block.first, block.last))
+    fn walk<'p>(
+        pool: &'p Pool<'_, Self>,
+        at_break: AtBreak,
+    ) -> Box<dyn Iterator<Item = Step> + 'p> {
+        let Block { first, last, .. } = pool.block;
+        Box::new(chain::Walk::new(walk::FmHeaders::new(pool), first, last, at_break))
+    }
+
+    fn free_lists(memory: &dyn Memory, shape: &Shape, block: &Block) -> Option<FreeLists> {
+        let mut lists = lists::FmLists::new(memory, *shape, block.at, block.last)?;
+        Some(FreeLists::gather(&mut lists, AddrRange { start: block.first, end: block.last }))
     }
 
     /// The block, every header, that of `last_frag` included, and the used payload.
@@ -54,7 +63,15 @@ impl Manager for FMalloc {
     }
 
     fn expected_fragments(shape: &Shape, block: &Block) -> Option<u64> {
-        block.overheads(block.length(), shape.header)?.checked_sub(1)
+        let Counters { used, real_used, .. } = block.counters;
+        let headers = real_used.checked_sub(block.length())?.checked_sub(used)?;
+        let all = headers.is_multiple_of(shape.header).then(|| headers.checked_div(shape.header));
+        all.flatten()?.checked_sub(1)
+    }
+
+    fn landmarks(shape: &Shape) -> Vec<Landmark> {
+        let offset = 0_i64.saturating_add_unsigned(shape.check);
+        vec![Landmark { offset, value: walk::CHECK, mask: 0xffff_ffff }]
     }
 
     fn landmark(shape: &Shape) -> u64 {

@@ -1,81 +1,97 @@
-//! The chain of fragments, from the first to `last_frag`.
+//! The headers of `f_malloc`, from the first to `last_frag`.
 
+use super::FMalloc;
 use super::shape::Shape;
 use crate::addr::{Addr, AddrRange};
-use crate::heap::{Break, BreakCause, Damage, Fragment, Step, word};
-use crate::memory::Cursor;
+use crate::heap::chain::{Before, Header, Headers};
+use crate::heap::islands::{self, Link};
+use crate::heap::lists::FreeLists;
+use crate::heap::pool::Pool;
+use crate::heap::{BreakCause, Damage, Fragment, word};
+use crate::memory::{Cursor, Known};
 use crate::num::narrow;
 
 /// In the header of every fragment, used or free.
-const CHECK: u64 = 0xf0f0_f0f0;
-/// In the header at the pool's end.
-const LAST_CHECK: u64 = 0xc0c0_c0c0;
+pub(super) const CHECK: u64 = 0xf0f0_f0f0;
+const CHECK_BYTES: [u8; 4] = [0xf0; 4];
 
-/// Steps through a pool. Each step moves to a higher address, so it ends on any bytes.
-pub(super) struct Walk<'a> {
-    cursor: Cursor<'a>,
-    shape: Shape,
-    at: Addr,
-    last: Addr,
-    broken: bool,
+pub(super) struct FmHeaders<'p> {
+    pool: &'p Pool<'p, FMalloc>,
+    cursor: Cursor<'p>,
 }
 
-impl<'a> Walk<'a> {
-    /// From the header of the first fragment to that at the pool's end, which is no fragment.
-    pub(super) fn new(cursor: Cursor<'a>, shape: Shape, first: Addr, last: Addr) -> Self {
-        Self { cursor, shape, at: first, last, broken: false }
+impl<'p> FmHeaders<'p> {
+    pub(super) fn new(pool: &'p Pool<'_, FMalloc>) -> Self {
+        Self { pool, cursor: Cursor::new(pool.memory) }
     }
 
-    fn fragment(&mut self) -> Result<Fragment, BreakCause> {
-        let shape = self.shape;
-        let header = self.at;
-        let bytes = self.cursor.bytes(header, narrow(shape.header)).map_err(BreakCause::Absent)?;
+    fn shape(&self) -> Shape {
+        self.pool.shape
+    }
+
+    /// Whether a header stands at `at`, or the pool ends there.
+    fn is_boundary(&mut self, at: Addr) -> Known<bool> {
+        // The check word was an `int` until 5.7 and is a `long` since.
+        let check = Addr(at.0.saturating_add(self.shape().check));
+        Ok(at == self.pool.block.last || self.cursor.bytes(check, 4)? == CHECK_BYTES)
+    }
+
+    fn link(&mut self, at: Addr) -> Option<Link> {
+        let header = self.read(at, None).ok().filter(|header| header.followed && header.whole)?;
+        let Fragment { payload, used, .. } = header.fragment;
+        // Old headers say that they are in use: a manager clears the flag when it merges.
+        let listed = |lists: &FreeLists| lists.may_contain(at, payload.length());
+        let whole = used || self.lists().is_none_or(listed);
+        Some(Link { at, next: header.next, whole })
+    }
+}
+
+impl Headers for FmHeaders<'_> {
+    #[inline]
+    fn read(&mut self, at: Addr, _: Option<Before>) -> Result<Header, BreakCause> {
+        let shape = self.shape();
+        self.pool.visit();
+        let bytes = self.cursor.bytes(at, narrow(shape.header)).map_err(BreakCause::Absent)?;
         let size = word(bytes, shape.size);
         let is_free = word(bytes, shape.is_free) & 0xffff_ffff;
         let check = word(bytes, shape.check) & 0xffff_ffff;
         let owner = shape.owner.map(|fields| fields.read(bytes));
-
-        let payload = AddrRange::new(Addr(header.0.saturating_add(shape.header)), size);
-        if size == 0 || !size.is_multiple_of(8) || payload.end > self.last {
+        let payload = AddrRange::new(Addr(at.0.saturating_add(shape.header)), size);
+        if size == 0 || !size.is_multiple_of(8) || payload.end > self.pool.block.last {
             return Err(BreakCause::BadSize { size });
         }
-        // There is no trailer: where the next header is not one, this size cannot be trusted.
-        let expected = if payload.end == self.last { LAST_CHECK } else { CHECK };
-        let next_fits = self.check_at(payload.end)? == expected;
-        let damage = match (check == CHECK, next_fits) {
-            (true, _) => Vec::new(),
-            (false, true) => vec![Damage::StartCheck { found: check }],
-            (false, false) => return Err(BreakCause::NoTrailer { size }),
+        let whole = check == CHECK;
+        // A header that is not known cannot contradict this one.
+        let followed = self.is_boundary(payload.end).unwrap_or(whole);
+        let damage = match whole {
+            true => Vec::new(),
+            false => vec![Damage::StartCheck { found: check }],
         };
-        Ok(Fragment { header, payload, used: is_free == 0, owner, damage })
+        let fragment = Fragment { header: at, payload, used: is_free == 0, owner, damage };
+        Ok(Header { fragment, next: payload.end, followed, whole })
     }
 
-    fn check_at(&mut self, header: Addr) -> Result<u64, BreakCause> {
-        let at = Addr(header.0.saturating_add(self.shape.check));
-        let bytes = self.cursor.bytes(at, 4).map_err(BreakCause::Absent)?;
-        let bytes = bytes.first_chunk();
-        Ok(bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes))))
+    fn links(&mut self, from: Addr) -> Vec<Link> {
+        let check = self.shape().check;
+        let mut found = Vec::new();
+        let words = Addr(from.0.saturating_add(check));
+        islands::words(self.pool.memory, words, self.pool.block.last, |at, value| {
+            if value & 0xffff_ffff == CHECK {
+                found.extend(at.checked_sub(check));
+            }
+        });
+        found.into_iter().filter_map(|at| self.link(at)).collect()
     }
-}
 
-impl Iterator for Walk<'_> {
-    type Item = Step;
+    fn behind(&self, header: Addr, size: u64) -> Addr {
+        Addr(header.0.saturating_add(self.shape().header).saturating_add(size))
+    }
 
-    #[inline]
-    fn next(&mut self) -> Option<Step> {
-        if self.broken || self.at >= self.last {
-            return None;
-        }
-        match self.fragment() {
-            Ok(fragment) => {
-                self.at = fragment.payload.end;
-                Some(Step::Fragment(fragment))
-            }
-            Err(why) => {
-                self.broken = true;
-                let lost = self.last.0.saturating_sub(self.at.0);
-                Some(Step::Break(Break { at: self.at, why, lost, resumed_at: None }))
-            }
-        }
+    fn lists(&self) -> Option<&FreeLists> {
+        self.pool.lists()
+    }
+
+    fn expected(&self) -> Option<u64> {
+        self.pool.expected_fragments()
     }
 }

@@ -9,17 +9,19 @@
 //! - check words are set in free fragments too;
 //! - `used` sums the payload of used fragments, `real_used` is everything but free payload.
 
+mod lists;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use super::infer::AtBreak;
-use super::pool::{Block, Known, Manager};
-use super::{NotAnArena, Step, Tally};
-use crate::addr::Addr;
+use super::lists::FreeLists;
+use super::pool::{Block, Known, Manager, Pool};
+use super::{Counters, Landmark, NotAnArena, Step, Tally};
+use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, NoField};
-use crate::memory::{Cursor, Memory};
+use crate::memory::Memory;
 
 use shape::Shape;
 
@@ -41,14 +43,16 @@ impl Manager for QMalloc {
         shape.block.read(at, shape.trailer, Self::NAME, memory)
     }
 
-    fn walk<'a>(
-        memory: &'a dyn Memory,
-        shape: Shape,
-        block: &Block,
+    fn walk<'p>(
+        pool: &'p Pool<'_, Self>,
         at_break: AtBreak,
-    ) -> Box<dyn Iterator<Item = Step> + 'a> {
-        let cursor = Cursor::new(memory);
-        Box::new(walk::Walk::new(cursor, shape, block.first, block.end).at_break(at_break))
+    ) -> Box<dyn Iterator<Item = Step> + 'p> {
+        Box::new(walk::Walk::new(pool, at_break))
+    }
+
+    fn free_lists(memory: &dyn Memory, shape: &Shape, block: &Block) -> Option<FreeLists> {
+        let mut lists = lists::QmLists::new(memory, *shape, block.at, block.end)?;
+        Some(FreeLists::gather(&mut lists, AddrRange { start: block.first, end: block.end }))
     }
 
     /// The block, every header and trailer, and the used payload: everything but free payload.
@@ -60,7 +64,20 @@ impl Manager for QMalloc {
     }
 
     fn expected_fragments(shape: &Shape, block: &Block) -> Option<u64> {
-        block.overheads(block.length(), shape.header.saturating_add(shape.trailer))
+        let Counters { used, real_used, .. } = block.counters;
+        let overhead = real_used.checked_sub(block.length())?.checked_sub(used)?;
+        let each = shape.header.saturating_add(shape.trailer);
+        overhead.is_multiple_of(each).then(|| overhead.checked_div(each)).flatten()
+    }
+
+    fn landmarks(shape: &Shape) -> Vec<Landmark> {
+        let Some(checks) = shape.checks else { return Vec::new() };
+        let trailer = 0_i64.saturating_sub_unsigned(shape.trailer);
+        let end = checks.end.into_iter().zip(walk::END_CHECKS);
+        let end = end.map(|(offset, value)| (trailer.saturating_add_unsigned(offset), value));
+        let start = (0_i64.saturating_add_unsigned(checks.start), walk::START_CHECK);
+        let landmark = |(offset, value)| Landmark { offset, value, mask: u64::MAX };
+        end.chain([start]).map(landmark).collect()
     }
 
     fn landmark(shape: &Shape) -> u64 {

@@ -1,6 +1,7 @@
 //! The layouts of `q_malloc`'s structures, bound to plain offsets once for each walk.
 
 use crate::heap::OwnerShape;
+use crate::heap::lists::SizeClasses;
 use crate::heap::pool::{BlockShape, Fields, Known};
 use crate::layout::{Layout, NoField};
 
@@ -11,6 +12,39 @@ pub(super) struct CheckShape {
     pub(super) start: u64,
     /// In the trailer.
     pub(super) end: [u64; 2],
+}
+
+/// Where the free lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListShape {
+    /// `free_hash` in the block.
+    pub(super) start: u64,
+    /// Size of one list's head and tail (`struct qm_frag_lnk`), in bytes.
+    pub(super) bucket: u64,
+    /// The tail's link backwards, in the bucket.
+    pub(super) tail_back: u64,
+    /// How many fragments the list says it has, in the bucket.
+    pub(super) said: u64,
+    /// A fragment's link backwards, in its trailer.
+    pub(super) back: u64,
+    pub(super) classes: SizeClasses,
+}
+
+impl ListShape {
+    fn bind(block: &Layout, bucket: Option<&Layout>, trailer: &Layout) -> Option<Self> {
+        let bucket = bucket?;
+        let start = block.optional("free_hash")?;
+        let back = trailer.optional("prev_free")?;
+        let lists = block.size.saturating_sub(start).checked_div(bucket.size)?;
+        Some(Self {
+            start,
+            bucket: bucket.size,
+            tail_back: bucket.optional("tail")?.saturating_add(back),
+            said: bucket.optional("no")?,
+            back,
+            classes: SizeClasses::hash(lists)?,
+        })
+    }
 }
 
 /// Every offset that a walk needs.
@@ -26,6 +60,7 @@ pub(in crate::heap) struct Shape {
     pub(super) owner: Option<OwnerShape>,
     pub(super) checks: Option<CheckShape>,
     pub(super) trailer_size: u64,
+    pub(super) lists: Option<ListShape>,
     pub(super) block: BlockShape,
 }
 
@@ -53,6 +88,7 @@ impl Shape {
             owner,
             checks,
             trailer_size: end.offset("size")?,
+            lists: ListShape::bind(block, find("qm_frag_lnk").ok(), end),
             block: BlockShape::bind(block, "last_frag_end")?,
         })
     }
@@ -68,8 +104,9 @@ const BLOCK: Fields = &[
     ("ffrags", 40),
     ("first_frag", 48),
     ("last_frag_end", 56),
+    ("free_hash", 64),
 ];
-const END: Fields = &[("check1", 0), ("check2", 8), ("size", 32)];
+const END: Fields = &[("check1", 0), ("check2", 8), ("size", 32), ("prev_free", 40)];
 const FRAG: Fields = &[
     ("size", 0),
     ("u", 8),
@@ -98,6 +135,7 @@ pub(super) const KNOWN: &[Known] = &[
             ("qm_block", 268_608, BLOCK),
             ("qm_frag", 64, FRAG),
             ("qm_frag_end", 48, END),
+            ("qm_frag_lnk", 128, &[("head", 0), ("tail", 64), ("no", 112)]),
         ],
     },
     Known {
@@ -106,6 +144,7 @@ pub(super) const KNOWN: &[Known] = &[
             ("qm_block", 235_152, BLOCK),
             ("qm_frag", 56, FRAG),
             ("qm_frag_end", 48, END),
+            ("qm_frag_lnk", 112, &[("head", 0), ("tail", 56), ("no", 104)]),
         ],
     },
     Known {
@@ -114,6 +153,7 @@ pub(super) const KNOWN: &[Known] = &[
             ("qm_block", 402_880, BLOCK),
             ("qm_frag", 128, FRAG_BACKTRACE),
             ("qm_frag_end", 48, END),
+            ("qm_frag_lnk", 192, &[("head", 0), ("tail", 128), ("no", 176)]),
         ],
     },
     Known {
@@ -121,7 +161,8 @@ pub(super) const KNOWN: &[Known] = &[
         structures: &[
             ("qm_block", 100_768, BLOCK),
             ("qm_frag", 16, &[("size", 0), ("u", 8)]),
-            ("qm_frag_end", 16, &[("size", 0)]),
+            ("qm_frag_end", 16, &[("size", 0), ("prev_free", 8)]),
+            ("qm_frag_lnk", 48, &[("head", 0), ("tail", 16), ("no", 32)]),
         ],
     },
 ];
@@ -136,16 +177,17 @@ mod tests {
             .iter()
             .map(|known| {
                 let shape = Shape::bind(&known.layouts()).unwrap();
-                (shape.header, shape.trailer, shape.owner.is_some(), shape.checks.is_some())
+                let lists = shape.lists.unwrap().classes.count();
+                (shape.header, shape.trailer, shape.owner.is_some(), shape.checks.is_some(), lists)
             })
             .collect();
         assert_eq!(
             seen,
             [
-                (64, 48, true, true),
-                (56, 48, true, true),
-                (128, 48, true, true),
-                (16, 16, false, false)
+                (64, 48, true, true, 2098),
+                (56, 48, true, true, 2099),
+                (128, 48, true, true, 2098),
+                (16, 16, false, false, 2098)
             ]
         );
     }

@@ -1,37 +1,37 @@
 //! The chain of fragments, from the first to the end mark, and over damaged places.
 //!
 //! After a break the walk goes on only where it is sure of a boundary: at the end of the broken
-//! fragment, if a trailer says so itself, or where the chain that can be followed backwards from
-//! the pool's end by the trailers begins. A header that merely looks right is never believed:
-//! merged and reused memory is full of old ones.
+//! fragment, if a trailer says so itself, or where a chain begins that leads to the pool's end. A
+//! header that merely looks right is never believed: merged and reused memory is full of old ones.
+//! An old header's chain never joins the true one, because a merge writes the new size into the
+//! last trailer.
 
-use super::shape::Shape;
+use super::QMalloc;
+use super::shape::{CheckShape, Shape};
 use crate::addr::{Addr, AddrRange};
 use crate::heap::infer::AtBreak;
+use crate::heap::islands::{self, Islands, Link};
+use crate::heap::pool::Pool;
 use crate::heap::{Break, BreakCause, Damage, Fragment, Step, word};
 use crate::memory::Cursor;
-use crate::num::{narrow, wide};
+use crate::num::narrow;
 
 /// In the header of every fragment, used or free.
-const START_CHECK: u64 = 0xf0f0_f0f0;
+pub(super) const START_CHECK: u64 = 0xf0f0_f0f0;
 /// In the trailer of every fragment, used or free.
-const END_CHECKS: [u64; 2] = [0xc0c0_c0c0, 0xabcd_efed];
-
-/// Bytes that may be searched for trailers in one walk: damage in many places must not make the
-/// work grow with their number.
-const SEARCHED: u64 = 1 << 30;
+pub(super) const END_CHECKS: [u64; 2] = [0xc0c0_c0c0, 0xabcd_efed];
 
 /// Steps through a pool. Each step moves to a higher address, so it ends on any bytes.
-pub(super) struct Walk<'a> {
-    cursor: Cursor<'a>,
+pub(super) struct Walk<'p> {
+    pool: &'p Pool<'p, QMalloc>,
+    cursor: Cursor<'p>,
     shape: Shape,
-    first: Addr,
     at: Addr,
     end: Addr,
     /// Start of the chain that ends at the pool's end; found at the first break.
     tail: Option<Addr>,
-    /// Bytes that may still be searched for trailers.
-    budget: u64,
+    /// What stands between the first break and there.
+    islands: Option<Islands>,
     at_break: AtBreak,
 }
 
@@ -43,21 +43,25 @@ struct Read {
     sound: bool,
 }
 
-impl<'a> Walk<'a> {
-    /// From the header of the first fragment to `end`, the first address behind the last trailer.
-    pub(super) fn new(cursor: Cursor<'a>, shape: Shape, first: Addr, end: Addr) -> Self {
-        let at_break = AtBreak::Resume;
-        Self { cursor, shape, first, at: first, end, tail: None, budget: SEARCHED, at_break }
-    }
-
-    /// The same walk, ending at the first break or going on behind it.
-    pub(super) fn at_break(self, at_break: AtBreak) -> Self {
-        Self { at_break, ..self }
+impl<'p> Walk<'p> {
+    /// From the header of the first fragment to the end of the last trailer.
+    pub(super) fn new(pool: &'p Pool<'_, QMalloc>, at_break: AtBreak) -> Self {
+        Self {
+            pool,
+            cursor: Cursor::new(pool.memory),
+            shape: pool.shape,
+            at: pool.block.first,
+            end: pool.block.end,
+            tail: None,
+            islands: None,
+            at_break,
+        }
     }
 
     /// Reads the fragment whose header is at `header`.
     fn read(&mut self, header: Addr) -> Result<Read, BreakCause> {
         let shape = self.shape;
+        self.pool.visit();
         let bytes = self.cursor.bytes(header, narrow(shape.header)).map_err(BreakCause::Absent)?;
         let size = word(bytes, shape.size);
         let link = word(bytes, shape.link);
@@ -117,8 +121,11 @@ impl<'a> Walk<'a> {
         if !header_is_whole || self.at_break == AtBreak::Stop {
             return false;
         }
-        self.claimed_end(read.next).is_some()
-            || (self.end_behind(self.at, read.next).is_none() && read.next <= self.tail())
+        let tail = self.tail();
+        if self.islands().at(read.next).is_some_and(|place| place.sure) {
+            return true;
+        }
+        self.claimed_end().is_none() && read.next <= tail
     }
 
     /// Whether a whole fragment begins at `at`, or the pool ends there.
@@ -126,98 +133,101 @@ impl<'a> Walk<'a> {
         at == self.end || self.read(at).is_ok_and(|read| read.sound)
     }
 
-    /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed. Where
-    /// bytes are missing the true trailer may be among them, and an old one would be believed.
-    fn resume(&mut self, why: &BreakCause) -> Option<Addr> {
-        let is_missing = matches!(why, BreakCause::Absent(_));
-        if !is_missing && let Some((end, _)) = self.claim(self.at) {
+    /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed.
+    fn resume(&mut self) -> Option<Addr> {
+        if let Some(end) = self.claimed_end() {
             return Some(end);
         }
+        let behind = Addr(self.at.0.saturating_add(8));
+        let islands = self.islands();
+        let place = islands.from(behind).find(|place| place.whole && place.sure);
+        let place = place.map(|place| place.at);
         let tail = self.tail();
-        (tail > self.at && tail < self.end).then_some(tail)
+        place.or_else(|| (tail > self.at && tail < self.end).then_some(tail))
     }
 
-    /// Where the fragment at `start` ends by a trailer that names it.
-    fn claimed_end(&mut self, start: Addr) -> Option<Addr> {
-        self.claim(start).map(|(end, _)| end)
+    /// Where the fragment at `self.at` ends by a trailer that names it and that leads on to the
+    /// pool's end.
+    fn claimed_end(&mut self) -> Option<Addr> {
+        let at = self.at;
+        let place = self.islands().at(at).filter(|place| place.sure);
+        place.map(|place| place.next)
     }
 
-    /// The same, if it contradicts a header that says `own_end`: an old trailer inside the
-    /// fragment leads into old headers, whose chain ends before the fragment does.
-    fn end_behind(&mut self, start: Addr, own_end: Addr) -> Option<Addr> {
-        self.claim(start).filter(|(_, reach)| *reach > own_end).map(|(end, _)| end)
-    }
-
-    /// Where a fragment that begins at `start` ends, by a trailer that names it, and how far the
-    /// chain goes behind it. Old trailers of smaller fragments at the same place lead into old
-    /// headers, whose chain soon breaks: the trailer behind which it goes furthest is the true one.
-    fn claim(&mut self, start: Addr) -> Option<(Addr, Addr)> {
-        let limit = self.tail();
-        let mut best: Option<(Addr, Addr)> = None;
-        let mut from = start.checked_add(self.shape.header)?;
-        while let Some(end) = self.next_claim(start, from, limit) {
-            let reach = self.reach(end);
-            if best.is_none_or(|(_, furthest)| reach > furthest) {
-                best = Some((end, reach));
-            }
-            if reach >= limit {
-                break;
-            }
-            from = end;
+    /// What stands between the first break and the tail.
+    fn islands(&mut self) -> &Islands {
+        if self.islands.is_none() {
+            let tail = self.tail();
+            let links = self.links(tail);
+            let lists = self.pool.lists();
+            let listed = |at| lists.is_some_and(|lists| lists.contain(at));
+            self.islands = Some(Islands::new(links, tail, listed));
         }
-        best
+        self.islands.get_or_insert_default()
     }
 
-    /// The end of the next whole trailer, from `from` on and not behind `limit`, that says it
-    /// belongs to a header at `start`.
-    fn next_claim(&mut self, start: Addr, from: Addr, limit: Addr) -> Option<Addr> {
+    /// Everything from `self.at` to `limit` that is a whole fragment, or that a trailer says is
+    /// one.
+    fn links(&mut self, limit: Addr) -> Vec<Link> {
+        match self.shape.checks {
+            Some(checks) => self.links_by_checks(limit, checks),
+            None => self.links_by_sizes(limit),
+        }
+    }
+
+    fn links_by_checks(&mut self, limit: Addr, checks: CheckShape) -> Vec<Link> {
         let shape = self.shape;
-        let payload = start.checked_add(shape.header)?;
-        let mut at = from;
-        while at.checked_add(shape.trailer)? <= limit && self.budget > 0 {
-            // The words in which a trailer at `at`, `at` + 8, … would have its size.
-            let place = at.checked_add(shape.trailer_size)?;
-            let piece = self.cursor.piece(place).ok()?;
-            let claims = |(number, word): (usize, &[u8])| {
-                let size = word.first_chunk().map(|word| u64::from_le_bytes(*word))?;
-                let trailer = at.0.saturating_add(wide(number).saturating_mul(8));
-                (trailer.checked_sub(payload.0) == Some(size)).then_some(Addr(trailer))
-            };
-            let words = piece.chunks_exact(8).len();
-            let found = piece.chunks_exact(8).enumerate().find_map(claims);
-            let Some(trailer) = found else {
-                let searched = wide(words.max(1)).saturating_mul(8);
-                self.budget = self.budget.saturating_sub(searched);
-                at = at.checked_add(searched)?;
-                continue;
-            };
-            self.budget = self.budget.saturating_sub(trailer.0.saturating_sub(at.0));
-            let end = trailer.checked_add(shape.trailer)?;
-            if end <= limit && self.is_trailer(trailer) {
-                return Some(end);
+        let (mut headers, mut trailers) = (Vec::new(), Vec::new());
+        islands::words(self.pool.memory, self.at, limit, |at, value| {
+            if value == START_CHECK {
+                headers.extend(at.checked_sub(checks.start).filter(|header| *header >= self.at));
+            } else if value == END_CHECKS[0] {
+                trailers.push(at);
             }
-            at = trailer.checked_add(8)?;
-        }
-        None
-    }
-
-    fn is_trailer(&mut self, at: Addr) -> bool {
-        let Some(checks) = self.shape.checks else { return true };
-        let Ok(bytes) = self.cursor.bytes(at, narrow(self.shape.trailer)) else { return false };
-        checks.end.map(|offset| word(bytes, offset)) == END_CHECKS
-    }
-
-    /// How far sound fragments chain from `start`.
-    fn reach(&mut self, start: Addr) -> Addr {
-        let tail = self.tail();
-        let mut at = start;
-        while at < tail {
-            match self.read(at) {
-                Ok(read) if read.sound => at = read.next,
-                _ => return at,
+        });
+        let mut links = Vec::with_capacity(headers.len());
+        for at in headers {
+            if let Ok(read) = self.read(at)
+                && read.sound
+            {
+                links.push(Link { at, next: read.next, whole: true });
             }
         }
-        at
+        for trailer in trailers {
+            let Ok(bytes) = self.cursor.bytes(trailer, narrow(shape.trailer)) else { continue };
+            let size = word(bytes, shape.trailer_size);
+            let whole = checks.end.map(|offset| word(bytes, offset)) == END_CHECKS;
+            let header = trailer.checked_sub(size).and_then(|at| at.checked_sub(shape.header));
+            let next = trailer.checked_add(shape.trailer);
+            if let (true, Some(at), Some(next)) = (whole, header, next)
+                && at >= self.at
+            {
+                links.push(Link { at, next, whole: false });
+            }
+        }
+        links
+    }
+
+    /// Without check words: a size that stands at both ends.
+    fn links_by_sizes(&mut self, limit: Addr) -> Vec<Link> {
+        let overhead = self.shape.header.saturating_add(self.shape.trailer);
+        let mut trailers = Cursor::new(self.pool.memory);
+        let mut links = Vec::new();
+        let shape = self.shape;
+        islands::words(self.pool.memory, self.at, limit, |at, size| {
+            let room = limit.0.saturating_sub(at.0);
+            if size == 0 || !size.is_multiple_of(8) || size.saturating_add(overhead) > room {
+                return;
+            }
+            let trailer = at.0.saturating_add(shape.header).saturating_add(size);
+            let place = Addr(trailer.saturating_add(shape.trailer_size));
+            if trailers.bytes(place, 8).is_ok_and(|bytes| word(bytes, 0) == size) {
+                self.pool.visit();
+                let next = Addr(trailer.saturating_add(shape.trailer));
+                links.push(Link { at, next, whole: true });
+            }
+        });
+        links
     }
 
     /// Start of the chain of sound fragments that ends at the pool's end, followed backwards.
@@ -227,14 +237,14 @@ impl<'a> Walk<'a> {
         }
         let shape = self.shape;
         let mut start = self.end;
-        while start > self.first {
+        while start > self.pool.block.first {
             let trailer = start.checked_sub(shape.trailer);
             let bytes = trailer.and_then(|at| self.cursor.bytes(at, narrow(shape.trailer)).ok());
             let Some(size) = bytes.map(|bytes| word(bytes, shape.trailer_size)) else { break };
             let header = trailer
                 .and_then(|at| at.checked_sub(size))
                 .and_then(|at| at.checked_sub(shape.header))
-                .filter(|&header| header >= self.first);
+                .filter(|&header| header >= self.pool.block.first);
             let Some(header) = header else { break };
             let sound = self.read(header).is_ok_and(|read| read.sound && read.next == start);
             if !sound {
@@ -264,7 +274,7 @@ impl Iterator for Walk<'_> {
                 let at = self.at;
                 let resumed_at = match self.at_break {
                     AtBreak::Stop => None,
-                    AtBreak::Resume => self.resume(&why),
+                    AtBreak::Resume => self.resume(),
                 };
                 self.at = resumed_at.unwrap_or(self.end);
                 let lost = self.at.0.saturating_sub(at.0);

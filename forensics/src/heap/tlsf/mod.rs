@@ -5,19 +5,26 @@
 //! Facts about it, checked on live 5.6.3 and on recorded dumps of 5.2 to 6.1:
 //! - the first header stands 8 bytes before the end of the control structure;
 //! - bit 0 of `size` says that the fragment is free, bit 1 that the one before it is;
-//! - a header with size 0 ends the pool;
+//! - a header with size 0 ends the pool, `next_free` bytes before its last address, which is
+//!   `total_size` and two header overheads behind its first;
+//! - free neighbours are always merged; the second one's header stays behind inside the first and
+//!   says that it is free, while the header that follows names the first;
 //! - `real_used` is the control structure and the used fragments with a header each, less the
 //!   shared word; free fragments cost nothing in it.
 
+mod lists;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use super::infer::AtBreak;
-use super::pool::{Block, Known, Manager};
-use super::{BreakCause, Counters, NotAnArena, Step, Tally};
-use crate::addr::Addr;
+use super::lists::FreeLists;
+use super::pool::{Block, Known, Manager, Pool};
+use super::{BreakCause, Counters, Landmark, NotAnArena, Step, Tally, chain};
+use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, NoField};
-use crate::memory::{Cursor, Memory};
+use crate::memory::Memory;
 
 use shape::Shape;
 
@@ -27,9 +34,10 @@ pub struct Tlsf;
 
 /// `prev_phys_block`, which lies in the payload of the fragment before.
 const SHARED_WORD: u64 = 8;
-/// More than the overhead that `total_size` leaves out in any build: the header with size 0 is what
-/// ends a walk, and it lies no further than this behind the size.
-const SLACK: u64 = 512;
+/// What of a header lies in payload: the shared word and the two links of a free fragment.
+const IN_PAYLOAD: u64 = 24;
+/// Fragments that must chain behind what may be a control structure.
+const ENOUGH: usize = 64;
 
 impl Manager for Tlsf {
     type Shape = Shape;
@@ -54,22 +62,28 @@ impl Manager for Tlsf {
             private: None,
         };
         let first = at.0.saturating_add(shape.control.length).saturating_sub(SHARED_WORD);
-        let end = at.checked_add(size).and_then(|end| end.checked_add(SLACK));
+        // total_size leaves out two headers, less what of a header lies in payload.
+        let overhead = shape.header_length.saturating_sub(IN_PAYLOAD).saturating_mul(2);
+        let end = at.checked_add(size).and_then(|end| end.checked_add(overhead));
         let (Some(end), true) = (end, size > shape.control.length && counters.used <= size) else {
             let what = format!("total_size {size} ({size:#x}), allocated {}", counters.used);
             return Err(NotAnArena::Contradiction { block: at, allocator: Self::NAME, what });
         };
-        Ok(Block { at, counters, first: Addr(first), last: end, end })
+        let last = Addr(end.0.saturating_sub(shape.next_free));
+        Ok(Block { at, counters, first: Addr(first), last, end })
     }
 
-    /// Always ends at a break: without check words and trailers no later boundary is sure.
-    fn walk<'a>(
-        memory: &'a dyn Memory,
-        shape: Shape,
-        block: &Block,
-        _: AtBreak,
-    ) -> Box<dyn Iterator<Item = Step> + 'a> {
-        Box::new(walk::Walk::new(Cursor::new(memory), shape, block.first, block.end))
+    fn walk<'p>(
+        pool: &'p Pool<'_, Self>,
+        at_break: AtBreak,
+    ) -> Box<dyn Iterator<Item = Step> + 'p> {
+        let Block { first, last, .. } = pool.block;
+        Box::new(chain::Walk::new(walk::TlsfHeaders::new(pool), first, last, at_break))
+    }
+
+    fn free_lists(memory: &dyn Memory, shape: &Shape, block: &Block) -> Option<FreeLists> {
+        let mut lists = lists::TlsfLists::new(memory, *shape, block.at, block.end)?;
+        Some(FreeLists::gather(&mut lists, AddrRange { start: block.first, end: block.last }))
     }
 
     /// The control structure and the used fragments, each with a header less the shared word.
@@ -80,29 +94,36 @@ impl Manager for Tlsf {
     }
 
     fn expected_fragments(shape: &Shape, block: &Block) -> Option<u64> {
-        let each = shape.header_length.checked_sub(SHARED_WORD)?;
-        let used = block.overheads(shape.control.length, each)?;
-        let free = block.counters.free_fragments;
-        let room = block.counters.size.checked_div(each)?;
-        used.checked_add(free).filter(|&all| all <= room)
+        let Counters { used, real_used, free_fragments, .. } = block.counters;
+        let each = shape.header_length.saturating_sub(SHARED_WORD);
+        let headers = real_used.checked_sub(shape.control.length)?.checked_sub(used)?;
+        let in_use = headers.is_multiple_of(each).then(|| headers.checked_div(each)).flatten()?;
+        in_use.checked_add(free_fragments)
     }
 
-    /// The list head `block_null`, at the start of the control structure, points at itself.
+    /// TLSF has no check words.
+    fn landmarks(_: &Shape) -> Vec<Landmark> {
+        Vec::new()
+    }
+
+    /// The last list head, that of fragments of 500 GiB, is empty in every pool: it points at
+    /// `block_null`, where the control structure starts. (The links of `block_null` itself do so
+    /// only until the first fragment leaves a list.)
     fn landmark(shape: &Shape) -> u64 {
-        shape.next_free
+        shape.control.length.saturating_sub(8)
     }
 
     fn is_block(at: Addr, distance: u64, shape: &Shape, memory: &dyn Memory) -> bool {
-        let Some(block) = (distance == 0).then(|| Self::block(at, shape, memory).ok()).flatten()
-        else {
+        if distance != 0 {
             return false;
-        };
+        }
+        let Ok(pool) = Pool::new(at, *shape, memory) else { return false };
         // What is behind a cut does not speak against the fragments before it.
-        let mut steps = Self::walk(memory, *shape, &block, AtBreak::Stop);
-        matches!(steps.next(), Some(Step::Fragment(_)))
-            && steps.all(|step| match step {
-                Step::Fragment(_) => true,
-                Step::Break(found) => matches!(found.why, BreakCause::Absent(_)),
-            })
+        let fits = |step: Step| match step {
+            Step::Fragment(_) => true,
+            Step::Break(found) => matches!(found.why, BreakCause::Absent(_)),
+        };
+        let mut steps = Self::walk(&pool, AtBreak::Stop).take(ENOUGH);
+        matches!(steps.next(), Some(Step::Fragment(_))) && steps.all(fits)
     }
 }

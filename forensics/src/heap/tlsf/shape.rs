@@ -16,6 +16,30 @@ pub(super) struct ControlShape {
     pub(super) length: u64,
 }
 
+/// Where the free lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListShape {
+    /// `fl_bitmap` in the control structure.
+    pub(super) rows: u64,
+    /// `sl_bitmap` in the control structure.
+    pub(super) places: u64,
+    /// `blocks` in the control structure.
+    pub(super) heads: u64,
+    /// A free fragment's link backwards.
+    pub(super) previous: u64,
+}
+
+impl ListShape {
+    fn bind(control: &Layout, block: &Layout) -> Option<Self> {
+        Some(Self {
+            rows: control.optional("fl_bitmap")?,
+            places: control.optional("sl_bitmap")?,
+            heads: control.optional("blocks")?,
+            previous: block.optional("prev_free")?,
+        })
+    }
+}
+
 /// Every offset that a walk needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::heap) struct Shape {
@@ -25,6 +49,7 @@ pub(in crate::heap) struct Shape {
     /// `next_free`, where the payload begins.
     pub(super) next_free: u64,
     pub(super) owner: Option<OwnerShape>,
+    pub(super) lists: Option<ListShape>,
     pub(super) control: ControlShape,
 }
 
@@ -50,6 +75,7 @@ impl Shape {
             size: block.offset("size")?,
             next_free: block.offset("next_free")?,
             owner,
+            lists: ListShape::bind(control, block),
             control: ControlShape {
                 total_size: control.offset("total_size")?,
                 allocated: control.offset("allocated")?,
@@ -76,9 +102,16 @@ pub(super) const KNOWN: &[Known] = &[
                     ("real_used", 80),
                     ("max_used", 88),
                     ("fragments", 96),
+                    ("fl_bitmap", 112),
+                    ("sl_bitmap", 116),
+                    ("blocks", 248),
                 ],
             ),
-            ("block_header_t", 64, &[("alloc_info", 8), ("size", 40), ("next_free", 48)]),
+            (
+                "block_header_t",
+                64,
+                &[("alloc_info", 8), ("size", 40), ("next_free", 48), ("prev_free", 56)],
+            ),
         ],
     },
     Known {
@@ -93,9 +126,12 @@ pub(super) const KNOWN: &[Known] = &[
                     ("real_used", 48),
                     ("max_used", 56),
                     ("fragments", 64),
+                    ("fl_bitmap", 80),
+                    ("sl_bitmap", 84),
+                    ("blocks", 216),
                 ],
             ),
-            ("block_header_t", 32, &[("size", 8), ("next_free", 16)]),
+            ("block_header_t", 32, &[("size", 8), ("next_free", 16), ("prev_free", 24)]),
         ],
     },
 ];

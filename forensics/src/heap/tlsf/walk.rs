@@ -1,90 +1,164 @@
-//! The chain of fragments, from the first to the header with size 0.
+//! The headers of TLSF, from the first to the one with size 0.
 
-use super::SHARED_WORD;
 use super::shape::Shape;
+use super::{SHARED_WORD, Tlsf};
 use crate::addr::{Addr, AddrRange};
-use crate::heap::{Break, BreakCause, Damage, Fragment, Step, word};
-use crate::memory::Cursor;
+use crate::heap::chain::{Before, Header, Headers};
+use crate::heap::islands::{self, Link};
+use crate::heap::lists::FreeLists;
+use crate::heap::pool::Pool;
+use crate::heap::{BreakCause, Damage, Fragment, Owner, word};
+use crate::memory::{Cursor, Known};
 use crate::num::narrow;
 
 /// In `size`: this fragment is free.
-const FREE: u64 = 1;
+pub(super) const FREE: u64 = 1;
 /// In `size`: the fragment before this one is free.
 const PREVIOUS_FREE: u64 = 2;
+/// The bits of `size` that are none of it.
+pub(super) const FLAGS: u64 = FREE | PREVIOUS_FREE;
 
-/// Steps through a pool. Each step moves to a higher address, so it ends on any bytes.
-pub(super) struct Walk<'a> {
-    cursor: Cursor<'a>,
-    shape: Shape,
-    at: Addr,
-    end: Addr,
-    /// The fragment before: its header, and whether it is free.
-    previous: Option<(Addr, bool)>,
-    done: bool,
+/// Source files are shorter, in lines.
+const LINES: u64 = 1 << 17;
+
+pub(super) struct TlsfHeaders<'p> {
+    pool: &'p Pool<'p, Tlsf>,
+    cursor: Cursor<'p>,
 }
 
-impl<'a> Walk<'a> {
-    /// From the first header; no header lies at `end` or behind it.
-    pub(super) fn new(cursor: Cursor<'a>, shape: Shape, first: Addr, end: Addr) -> Self {
-        Self { cursor, shape, at: first, end, previous: None, done: false }
-    }
-
-    /// `None` is the end mark.
-    fn fragment(&mut self) -> Result<Option<Fragment>, BreakCause> {
-        let shape = self.shape;
-        let header = self.at;
-        let bytes =
-            self.cursor.bytes(header, narrow(shape.next_free)).map_err(BreakCause::Absent)?;
-        let field = word(bytes, shape.size);
-        let link = Addr(word(bytes, 0));
-        let owner = shape.owner.map(|fields| fields.read(bytes));
-        let size = field & !(FREE | PREVIOUS_FREE);
-        let free = field & FREE != 0;
-
-        let mut damage = Vec::new();
-        if let Some((previous, was_free)) = self.previous {
-            if was_free != (field & PREVIOUS_FREE != 0) {
-                damage.push(Damage::StateOfPrevious);
-            } else if was_free && link != previous {
-                damage.push(Damage::LinkToPrevious { found: link });
-            }
-        }
-        if size == 0 {
-            // An overwritten size is 0 as easily as any other: the end mark agrees with its
-            // neighbour.
-            return if damage.is_empty() { Ok(None) } else { Err(BreakCause::BadSize { size }) };
-        }
-        let payload = AddrRange::new(Addr(header.0.saturating_add(shape.next_free)), size);
-        if !size.is_multiple_of(8) || payload.end >= self.end || damage.len() > 1 {
-            return Err(BreakCause::BadSize { size });
-        }
-        self.previous = Some((header, free));
-        Ok(Some(Fragment { header, payload, used: !free, owner, damage }))
-    }
+/// The fields of one header.
+#[derive(Clone, Copy, Debug)]
+struct Fields {
+    size: u64,
+    free: bool,
+    previous_free: bool,
+    /// Means something only while the fragment before is free.
+    previous: Addr,
+    owner: Option<Owner>,
 }
 
-impl Iterator for Walk<'_> {
-    type Item = Step;
+impl<'p> TlsfHeaders<'p> {
+    pub(super) fn new(pool: &'p Pool<'_, Tlsf>) -> Self {
+        Self { pool, cursor: Cursor::new(pool.memory) }
+    }
+
+    fn shape(&self) -> Shape {
+        self.pool.shape
+    }
 
     #[inline]
-    fn next(&mut self) -> Option<Step> {
-        if self.done {
-            return None;
+    fn fields(&mut self, at: Addr) -> Known<Fields> {
+        let shape = self.shape();
+        let bytes = self.cursor.bytes(at, narrow(shape.next_free))?;
+        let field = word(bytes, shape.size);
+        Ok(Fields {
+            size: field & !FLAGS,
+            free: field & FREE != 0,
+            previous_free: field & PREVIOUS_FREE != 0,
+            previous: Addr(word(bytes, 0)),
+            owner: shape.owner.map(|owner| owner.read(bytes)),
+        })
+    }
+
+    /// Whether a fragment with these fields can stand at `at`.
+    #[inline]
+    fn can_stand(&self, at: Addr, fields: &Fields) -> bool {
+        let fits = fields.size > 0
+            && fields.size.is_multiple_of(8)
+            && self.behind(at, fields.size) <= self.pool.block.last;
+        // A free fragment that was split off has no owner of its own.
+        fits && (fields.free || fields.owner.is_none_or(|owner| self.is_owner(owner)))
+    }
+
+    /// Pointers to texts lie in user space and not in the pool.
+    #[inline]
+    fn is_owner(&self, owner: Owner) -> bool {
+        let block = &self.pool.block;
+        let is_text =
+            |at: Addr| at.0 >= 1 << 16 && at.0 < 1 << 47 && !(block.at <= at && at < block.end);
+        is_text(owner.file)
+            && is_text(owner.function)
+            && is_text(owner.module)
+            && owner.line < LINES
+    }
+
+    /// Whether a header that fits the fragment at `at` follows at `next`.
+    fn is_followed(&mut self, at: Addr, free: bool, next: Addr) -> Known<bool> {
+        let follower = self.fields(next)?;
+        let linked = follower.previous_free == free && (!free || follower.previous == at);
+        if next == self.pool.block.last {
+            return Ok(linked && follower.size == 0);
         }
-        match self.fragment() {
-            Ok(Some(fragment)) => {
-                self.at = Addr(fragment.payload.end.0.saturating_sub(SHARED_WORD));
-                Some(Step::Fragment(fragment))
-            }
-            Ok(None) => {
-                self.done = true;
-                None
-            }
-            Err(why) => {
-                self.done = true;
-                let lost = self.end.0.saturating_sub(self.at.0);
-                Some(Step::Break(Break { at: self.at, why, lost, resumed_at: None }))
+        // Free neighbours are merged at once.
+        Ok(linked && !(free && follower.free) && self.can_stand(next, &follower))
+    }
+
+    fn link(&mut self, at: Addr) -> Option<Link> {
+        let fields = self.fields(at).ok().filter(|fields| self.can_stand(at, fields))?;
+        self.pool.visit();
+        let next = self.behind(at, fields.size);
+        self.is_followed(at, fields.free, next).ok().filter(|followed| *followed)?;
+        let listed = |at| self.lists().is_some_and(|lists| lists.contain(at));
+        // Without owners payload looks like a header too easily: only the lists tell one.
+        let whole = fields.owner.is_some()
+            || (fields.free && listed(at))
+            || (fields.previous_free && listed(fields.previous));
+        Some(Link { at, next, whole })
+    }
+}
+
+impl Headers for TlsfHeaders<'_> {
+    #[inline]
+    fn read(&mut self, at: Addr, before: Option<Before>) -> Result<Header, BreakCause> {
+        self.pool.visit();
+        let fields = self.fields(at).map_err(BreakCause::Absent)?;
+        let Fields { size, free, previous_free, previous, owner } = fields;
+        let mut damage = Vec::new();
+        if let Some(before) = before {
+            if before.free != previous_free {
+                damage.push(Damage::StateOfPrevious);
+            } else if before.free && previous != before.header {
+                damage.push(Damage::LinkToPrevious { found: previous });
             }
         }
+        let payload = AddrRange::new(Addr(at.0.saturating_add(self.shape().next_free)), size);
+        let next = self.behind(at, size);
+        if size == 0 || !size.is_multiple_of(8) || next > self.pool.block.last {
+            return Err(BreakCause::BadSize { size });
+        }
+        let whole = damage.is_empty() && self.can_stand(at, &fields);
+        // A header that is not known cannot contradict this one.
+        let followed = self.is_followed(at, free, next).unwrap_or(whole);
+        let fragment = Fragment { header: at, payload, used: !free, owner, damage };
+        Ok(Header { fragment, next, followed, whole })
+    }
+
+    fn links(&mut self, from: Addr) -> Vec<Link> {
+        let size_at = self.shape().size;
+        let last = self.pool.block.last;
+        let longest = last.0.saturating_sub(from.0);
+        let mut found = Vec::new();
+        let words = Addr(from.0.saturating_add(size_at));
+        islands::words(self.pool.memory, words, last, |at, value| {
+            let size = value & !FLAGS;
+            if size > 0 && size <= longest && size.is_multiple_of(8) {
+                found.extend(at.checked_sub(size_at));
+            }
+        });
+        found.into_iter().filter_map(|at| self.link(at)).collect()
+    }
+
+    /// The next header's first word lies in the payload's last.
+    fn behind(&self, header: Addr, size: u64) -> Addr {
+        let payload = header.0.saturating_add(self.shape().next_free);
+        Addr(payload.saturating_add(size).saturating_sub(SHARED_WORD))
+    }
+
+    fn lists(&self) -> Option<&FreeLists> {
+        self.pool.lists()
+    }
+
+    fn expected(&self) -> Option<u64> {
+        self.pool.expected_fragments()
     }
 }

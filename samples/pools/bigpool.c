@@ -30,7 +30,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "qm.h"
+#include "pool.h"
 
 #define ONE(m, part, k) {m, m ": " m "_" part ".c", m "_" part "_" #k, 100 + 37 * k}
 #define MODULE(m)                                                                            \
@@ -38,7 +38,7 @@
         ONE(m, "hash", 5), ONE(m, "hash", 6), ONE(m, "store", 7), ONE(m, "store", 8),        \
         ONE(m, "timer", 9), ONE(m, "rpc", 10)
 
-static const struct qm_owner OWNER[] = {
+static const struct owner OWNER[] = {
     {"core", "core: core/pt.c", "init_pt", 105},
     {"core", "core: core/pt.c", "init_pt", 106},
     {"core", "core: core/mem/q_malloc.c", "qm_shm_lock_init", 1277},
@@ -125,25 +125,25 @@ static int draw(unsigned long *size, int *freed)
 
 static unsigned long rounded(unsigned long size)
 {
-    return (size + QM_ROUND - 1) / QM_ROUND * QM_ROUND;
+    return (size + POOL_ROUND - 1) / POOL_ROUND * POOL_ROUND;
 }
 
 /* ---- the child ---------------------------------------------------------------- */
 
-static struct qm_block *pool;
-static struct qm_events events;
+static struct pool *pool;
+static struct events events;
 static unsigned long fragments_of[OWNERS], bytes_of[OWNERS];
 
 static void *take(int who, unsigned long size)
 {
-    void *payload = qm_alloc(pool, size, &OWNER[who], &events);
+    void *payload = pool_alloc(pool, size, &OWNER[who], &events);
 
     if (payload == NULL) {
         fprintf(stderr, "bigpool: the pool is full: a mistake in its plan\n");
         exit(2);
     }
     fragments_of[who]++;
-    bytes_of[who] += qm_granted(payload);
+    bytes_of[who] += pool_granted(payload);
     return payload;
 }
 
@@ -166,8 +166,8 @@ static void write_truth(const char *path)
             "\"block\": \"%p\",\n     \"counters\": {\"size\": %lu, \"used\": %lu, "
             "\"real_used\": %lu, \"used_fragments\": %lu, \"free_fragments\": %lu},\n"
             "     \"owners\": [",
-            pt[0].pid, (void *)pool, pool->size, bytes,
-            sizeof(struct qm_block) + bytes + all * QM_OVERHEAD, fragments, all - fragments);
+            pt[0].pid, (void *)pool, pool_size(pool), bytes,
+            pool_real_used(bytes, fragments, all), fragments, all - fragments);
     for (int i = 0; i < OWNERS; i++) {
         if (fragments_of[i] == 0)
             continue;
@@ -196,7 +196,7 @@ static void *zeroed(unsigned long bytes, int flags)
 static void build(unsigned long wanted, unsigned long size, const char *truth)
 {
     unsigned long drawn = wanted - 4; /* besides three of the core's and the rest at the end */
-    unsigned long needed = sizeof *pool + 4 * QM_OVERHEAD + (1UL << 16), pkg_size = 1UL << 20;
+    unsigned long needed = POOL_BLOCK + 4 * QM_OVERHEAD + (1UL << 16), pkg_size = 1UL << 20;
     uint64_t after_plan, used = 0;
     void **to_free;
     int *owner_of;
@@ -215,9 +215,9 @@ static void build(unsigned long wanted, unsigned long size, const char *truth)
         fprintf(stderr, "bigpool: %lu fragments need a pool of %lu MiB (-m)\n", wanted, (needed >> 20) + 1);
         _exit(2);
     }
-    pool = qm_init(zeroed(size, MAP_SHARED), size, QM_SHM);
+    pool = pool_init(zeroed(size, MAP_SHARED), size, POOL_SHM);
     _shm_root = (struct memory_root){.mname = "q_malloc", .mem_pool = pool, .mem_block = pool};
-    _pkg_root.mem_pool = _pkg_root.mem_block = qm_init(zeroed(pkg_size, MAP_PRIVATE), pkg_size, QM_PKG);
+    _pkg_root.mem_pool = _pkg_root.mem_block = pool_init(zeroed(pkg_size, MAP_PRIVATE), pkg_size, POOL_PKG);
     _pkg_root.mname = "q_malloc";
 
     take(SHM_LOCK, 8);
@@ -245,8 +245,8 @@ static void build(unsigned long wanted, unsigned long size, const char *truth)
         int who = owner_of[i];
 
         fragments_of[who]--;
-        bytes_of[who] -= qm_granted(to_free[i]);
-        qm_release(pool, to_free[i], &OWNER[who], 0, &events);
+        bytes_of[who] -= pool_granted(to_free[i]);
+        pool_release(pool, to_free[i], &OWNER[who], 0, &events);
     }
     free(to_free);
     free(owner_of);
@@ -254,7 +254,7 @@ static void build(unsigned long wanted, unsigned long size, const char *truth)
         used += bytes_of[i];
     if (truth != NULL)
         write_truth(truth);
-    printf("block=%p size=%lu fragments=%lu free=%lu used_bytes=%lu\n", (void *)pool, pool->size,
+    printf("block=%p size=%lu fragments=%lu free=%lu used_bytes=%lu\n", (void *)pool, pool_size(pool),
            1 + events.splits, free_count + 1, (unsigned long)used);
     fflush(stdout);
 }

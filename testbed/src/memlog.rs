@@ -1,7 +1,8 @@
-//! What Kamailio itself logs about its shared pool, owner by owner and fragment by fragment.
+//! What Kamailio itself logs about its pools, owner by owner and fragment by fragment.
 //!
-//! `corex.shm_summary` and `corex.shm_status` write to the log, at the level `memlog`. The text is
-//! the memory manager's own; a fragment list is printed by `q_malloc` only.
+//! `corex.shm_summary` and `corex.shm_status` write about the shared pool to the log, at the level
+//! `memlog`; `corex.pkg_summary` makes another process write about its private one, in the same
+//! words. The text is the memory manager's own; a fragment list is printed by `q_malloc` only.
 
 use std::collections::BTreeMap;
 
@@ -49,19 +50,30 @@ pub struct Status {
     pub free_fragments: u64,
 }
 
-/// The table of a summary; `log` is what was written since before the call.
+/// The table of a summary; `log` is what was written since before the call. A function of a header
+/// file stands in it once for each module that has a copy of it: their shares are added.
 pub fn parse_summary(log: &str) -> BTreeMap<Owner, Share> {
     let mut owners = BTreeMap::new();
     for line in log.lines() {
         let Some((_, rest)) = line.split_once(" count=") else { continue };
         let (count, rest) = rest.split_once(" size=").expect("a size after the count");
         let (size, owner) = rest.split_once(" bytes from ").expect("an owner after the size");
-        let share =
-            Share { fragments: count.trim().parse().unwrap(), bytes: size.trim().parse().unwrap() };
-        let known = owners.insert(parse_owner(owner), share);
-        assert_eq!(known, None, "an owner stands twice in the summary: {line}");
+        let share: &mut Share = owners.entry(parse_owner(owner)).or_default();
+        share.fragments += count.trim().parse::<u64>().unwrap();
+        share.bytes += size.trim().parse::<u64>().unwrap();
     }
     owners
+}
+
+/// The table of a process that was asked for its private pool; `log` is what was written since
+/// before the call. A process that was asked again before it looked writes one table each time.
+#[track_caller]
+pub fn parse_private_summary(log: &str) -> BTreeMap<Owner, Share> {
+    let tables = log.split("summarizing all alloc'ed. fragments").skip(1).map(parse_summary);
+    let mut tables: Vec<_> = tables.collect();
+    tables.dedup();
+    let [table] = &tables[..] else { panic!("{} different tables in {log}", tables.len()) };
+    table.clone()
 }
 
 /// The fragments of a status dump; `log` is what was written since before the call.
@@ -131,6 +143,39 @@ mod tests {
             (owner("core", "core/pt.c", "init_pt", 107), Share { fragments: 1, bytes: 56 }),
         ]);
         assert_eq!(parse_summary(log), expected);
+    }
+
+    #[test]
+    fn the_copies_of_a_function_in_a_header_file_are_one_owner() {
+        let log = " 1(9) ALERT: qm_sums:  count= 1 size= 512 bytes from core: core/str_hash.h: \
+                   str_hash_alloc(59)\n\
+                   1(9) ALERT: qm_sums:  count= 6 size= 768 bytes from core: core/str_hash.h: \
+                   str_hash_alloc(59)\n";
+        let expected = Share { fragments: 7, bytes: 1280 };
+        let owner = owner("core", "core/str_hash.h", "str_hash_alloc", 59);
+        assert_eq!(parse_summary(log), BTreeMap::from([(owner, expected)]));
+    }
+
+    #[test]
+    fn a_private_summary_that_is_written_twice_counts_once() {
+        let table = " 1(9) ALERT: fm_status: fm_sums(): summarizing all alloc'ed. fragments:\n \
+                     1(9) ALERT: fm_status: fm_sums():  count=     2 size=      1280 bytes from \
+                     core: core/str_hash.h: str_hash_alloc(59)\n";
+        let said = BTreeMap::from([(
+            owner("core", "core/str_hash.h", "str_hash_alloc", 59),
+            Share { fragments: 2, bytes: 1280 },
+        )]);
+        assert_eq!(parse_private_summary(table), said);
+        assert_eq!(parse_private_summary(&table.repeat(2)), said);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 different tables")]
+    fn private_summaries_that_differ_are_refused() {
+        parse_private_summary(
+            "summarizing all alloc'ed. fragments\n count= 1 size= 8 bytes from a: a.c: f(1)\n\
+             summarizing all alloc'ed. fragments\n count= 2 size= 8 bytes from a: a.c: f(1)\n",
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@
  *
  * and the start-up drops five private fragments, which every worker inherits.
  * When all is quiet it writes the truth (--truth), prints "ready", and waits
- * for SIGTERM. The truth comes from the program's own books, which it keeps
+ * for SIGTERM. Which manager's pools these are is chosen while compiling (pool.h).
+ * With PKG_SYSTEM private memory comes from the C library's malloc; the private
+ * pool is there all the same, and stays as it was made. The truth comes from the program's own books, which it keeps
  * outside the pools: no reader of the pools took part in it. The books hold
  * numbers only, so that they do not make a leaked fragment reachable.
  *
@@ -32,7 +34,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "qm.h"
+#include "pool.h"
+
+#ifdef PKG_SYSTEM
+#include <malloc.h>
+#endif
 
 #define MAX_WORKERS 64
 #define TRANSACTIONS 32
@@ -68,8 +74,8 @@ enum owner_id {
     OWNERS
 };
 
-static const struct qm_owner OWNER[OWNERS] = {
-    [SHM_LOCK] = {"core", "core: core/mem/q_malloc.c", "qm_shm_lock_init", 1277},
+static const struct owner OWNER[OWNERS] = {
+    [SHM_LOCK] = {"core", POOL_LOCK_FILE, POOL_LOCK_FUNC, 1277},
     [PT_ARRAY] = {"core", "core: core/pt.c", "init_pt", 105},
     [PT_LOCK] = {"core", "core: core/pt.c", "init_pt", 107},
     [PT_COUNT] = {"core", "core: core/pt.c", "init_pt", 106},
@@ -127,14 +133,18 @@ int *process_count;       /* in shared memory */
 int *process_lock;        /* in shared memory */
 int process_no;           /* this process's index in pt */
 
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-const char full_version[] = "kamailio 0.0." TEXT(QM_HEADER) "-sample (x86_64/linux) ";
-#if QM_OWNERS
-const char ver_flags[] = "SHM_MMAP, PKG_MALLOC, Q_MALLOC, DBG_SR_MEMORY";
+#ifdef PKG_SYSTEM
+#define PKG_FLAG ""
 #else
-const char ver_flags[] = "SHM_MMAP, PKG_MALLOC, Q_MALLOC";
+#define PKG_FLAG "PKG_MALLOC, "
 #endif
+#if POOL_OWNERS
+#define OWNERS_FLAG ", DBG_SR_MEMORY"
+#else
+#define OWNERS_FLAG ""
+#endif
+const char full_version[] = "kamailio 0.0." POOL_EDITION "-sample (x86_64/linux) ";
+const char ver_flags[] = "SHM_MMAP, " PKG_FLAG POOL_FLAG OWNERS_FLAG;
 const char ver_id[] = "unknown ";
 const char ver_name[] = "kamailio";
 
@@ -154,7 +164,7 @@ const char *my_desc(void)
 /* ---- books ---------------------------------------------------------------- */
 
 struct books {
-    struct qm_events events;
+    struct events events;
     unsigned long fragments[OWNERS];
     unsigned long bytes[OWNERS];
     unsigned long unreachable[OWNERS]; /* fragments that nothing points to any more */
@@ -167,7 +177,7 @@ struct ledger {
 };
 
 struct heap {
-    struct qm_block *pool;
+    struct pool *pool;
     struct books *books;
 };
 
@@ -181,18 +191,34 @@ __attribute__((noreturn)) static void die(const char *what)
     exit(2);
 }
 
+#ifdef PKG_SYSTEM
+static int in_pool(const struct heap *heap)
+{
+    return heap != &pkg;
+}
+#else
+static int in_pool(const struct heap *heap)
+{
+    (void)heap;
+    return 1;
+}
+#endif
+
 static void *take(struct heap *heap, enum owner_id who, unsigned long size)
 {
-    void *payload = qm_alloc(heap->pool, size, &OWNER[who], &heap->books->events);
+    void *payload;
 
+    if (!in_pool(heap))
+        return calloc(1, size);
+    payload = pool_alloc(heap->pool, size, &OWNER[who], &heap->books->events);
     if (payload == NULL) {
         heap->books->failed++;
         return NULL;
     }
     /* What an earlier user left must not look like a pointer of this one. */
-    memset(payload, 0, qm_granted(payload));
+    memset(payload, 0, pool_granted(payload));
     heap->books->fragments[who]++;
-    heap->books->bytes[who] += qm_granted(payload);
+    heap->books->bytes[who] += pool_granted(payload);
     return payload;
 }
 
@@ -200,25 +226,32 @@ static void give(struct heap *heap, void *payload, enum owner_id who, enum owner
 {
     if (payload == NULL)
         return;
+    if (!in_pool(heap)) {
+        free(payload);
+        return;
+    }
     heap->books->fragments[who]--;
-    heap->books->bytes[who] -= qm_granted(payload);
-    qm_release(heap->pool, payload, &OWNER[freed_by], join_neighbours, &heap->books->events);
+    heap->books->bytes[who] -= pool_granted(payload);
+    pool_release(heap->pool, payload, &OWNER[freed_by], join_neighbours, &heap->books->events);
 }
 
 static void forget(struct heap *heap, const void *payload, enum owner_id who)
 {
-    if (payload != NULL)
+    if (payload != NULL && in_pool(heap))
         heap->books->unreachable[who]++;
 }
 
-__attribute__((format(printf, 2, 3))) static void *text(void *payload, const char *format, ...)
+/* A payload of `size` bytes that begins with a text. */
+__attribute__((format(printf, 4, 5))) static void *text(struct heap *heap, enum owner_id who,
+                                                        unsigned long size, const char *format, ...)
 {
+    void *payload = take(heap, who, size);
     va_list args;
 
     if (payload == NULL)
         return NULL;
     va_start(args, format);
-    vsnprintf(payload, qm_granted(payload), format, args);
+    vsnprintf(payload, size, format, args);
     va_end(args);
     return payload;
 }
@@ -242,9 +275,10 @@ static unsigned long between(unsigned long low, unsigned long high)
 
 /* ---- the server ------------------------------------------------------------ */
 
-struct cell { /* a transaction: a fragment that points at another */
+struct cell { /* a transaction: a fragment that points at another, and at code */
     void *reply;
-    char call_id[48];
+    void (*end)(unsigned slot);
+    char call_id[40];
 };
 
 struct leaked { /* half of a pair that only itself points to */
@@ -272,14 +306,14 @@ __attribute__((noinline)) static void start_up(int processes)
     process_lock = take(&shm, PT_LOCK, sizeof *process_lock);
     for (unsigned i = 0; i < 150; i++) {
         if (i % 30 == 7) {
-            void *dropped = text(take(&pkg, CFG_DROPPED, between(8, 40)), "define_%u", i);
+            void *dropped = text(&pkg, CFG_DROPPED, between(8, 40), "define_%u", i);
 
             forget(&pkg, dropped, CFG_DROPPED);
         } else {
             enum owner_id who = KIND[below(sizeof KIND / sizeof *KIND)];
 
             owner_of[kept] = who;
-            configuration[kept++] = text(take(&pkg, who, between(8, 420)), "cfg-%u", i);
+            configuration[kept++] = text(&pkg, who, between(8, 420), "cfg-%u", i);
         }
     }
     for (unsigned i = 3; i < kept; i += 9) { /* what the parser needed only for a while */
@@ -309,7 +343,8 @@ static void begin_transaction(unsigned long request)
     if (cell == NULL)
         return;
     snprintf(cell->call_id, sizeof cell->call_id, "%lu-%d@127.0.0.1", request, process_no);
-    cell->reply = text(take(&shm, REPLY_TM, between(120, 380)), "SIP/2.0 200 OK");
+    cell->reply = text(&shm, REPLY_TM, between(120, 380), "SIP/2.0 200 OK");
+    cell->end = end_transaction;
     transactions[slot] = cell;
 }
 
@@ -320,7 +355,7 @@ static void change_contact(void)
     give(&shm, contacts[slot], CONTACT_USRLOC, DELETE_USRLOC);
     contacts[slot] = NULL;
     if (below(3) != 0)
-        contacts[slot] = text(take(&shm, CONTACT_USRLOC, between(90, 260)), "sip:u%u@127.0.0.1", slot);
+        contacts[slot] = text(&shm, CONTACT_USRLOC, between(90, 260), "sip:u%u@127.0.0.1", slot);
 }
 
 static void leak_shared(void)
@@ -338,26 +373,26 @@ static void leak_shared(void)
 
 __attribute__((noinline)) static void handle(unsigned long request)
 {
-    void *message = text(take(&pkg, MESSAGE, between(400, 1400)), "OPTIONS sip:u%lu", request);
+    void *message = text(&pkg, MESSAGE, between(400, 1400), "OPTIONS sip:u%lu", request);
     void *via = take(&pkg, VIA, 176);
     void *headers[6];
     unsigned header_count = (unsigned)between(2, 6);
 
     *shm_lock = 1; /* for show: the ring of pipes already keeps workers apart */
     for (unsigned i = 0; i < header_count; i++)
-        headers[i] = text(take(&pkg, HEADER, between(32, 140)), "Header-%u", i);
+        headers[i] = text(&pkg, HEADER, between(32, 140), "Header-%u", i);
     begin_transaction(request);
     if (request % 2 == 0)
         change_contact();
     if (request % 8 == 5)
         leak_shared();
     if (process_no == 2 && request % 3 == 1)
-        forget(&pkg, text(take(&pkg, LEAK_ACC, between(24, 200)), "acc-%lu", request), LEAK_ACC);
+        forget(&pkg, text(&pkg, LEAK_ACC, between(24, 200), "acc-%lu", request), LEAK_ACC);
     if (request % 5 == 0) {
         unsigned slot = (unsigned)below(VARIABLES);
 
         give(&pkg, variables[slot], VARIABLE, VARIABLE);
-        variables[slot] = text(take(&pkg, VARIABLE, between(16, 90)), "var-%lu", request);
+        variables[slot] = text(&pkg, VARIABLE, between(16, 90), "var-%lu", request);
     }
     *shm_lock = 0;
     give(&pkg, via, VIA, FREE_MESSAGE);
@@ -426,8 +461,8 @@ __attribute__((noreturn)) static void work(unsigned long requests, int mine, int
 
 /* ---- the truth ------------------------------------------------------------- */
 
-static void write_pool(FILE *out, const char *kind, int pid, const char *role, unsigned long size,
-                       const struct books *books)
+static void write_pool(FILE *out, const char *kind, int pid, const char *role,
+                       const struct pool *pool, const struct books *books)
 {
     unsigned long used_fragments = 0, used = 0;
     unsigned long all = 1 + books->events.splits - books->events.joins;
@@ -442,9 +477,8 @@ static void write_pool(FILE *out, const char *kind, int pid, const char *role, u
             "     \"counters\": {\"size\": %lu, \"used\": %lu, \"real_used\": %lu, "
             "\"used_fragments\": %lu, \"free_fragments\": %lu},\n"
             "     \"owners\": [",
-            kind, pid, role, books->failed, size, used,
-            sizeof(struct qm_block) + used + all * QM_OVERHEAD, used_fragments,
-            all - used_fragments);
+            kind, pid, role, books->failed, pool_size(pool), used,
+            pool_real_used(used, used_fragments, all), used_fragments, all - used_fragments);
     for (int i = 0; i < OWNERS; i++) {
         if (books->fragments[i] == 0)
             continue;
@@ -458,20 +492,21 @@ static void write_pool(FILE *out, const char *kind, int pid, const char *role, u
     fprintf(out, "]}");
 }
 
-static void write_truth(const char *path, unsigned long shm_size, unsigned long pkg_size)
+static void write_truth(const char *path)
 {
     FILE *out = fopen(path, "w");
 
     if (out == NULL)
         die(path);
     fprintf(out,
-            "{\"program\": \"leaky\", \"manager\": \"q_malloc\", \"header_bytes\": %d, "
+            "{\"program\": \"leaky\", \"manager\": \"" POOL_MANAGER "\", \"header_bytes\": %zu, "
             "\"trailer_bytes\": %zu, \"owners_in_fragments\": %s,\n  \"pools\": [\n",
-            QM_HEADER, sizeof(struct qm_frag_end), QM_OWNERS ? "true" : "false");
-    write_pool(out, "shm", pt[0].pid, "shared by all processes", shm_size, &ledger->shm);
+            (size_t)POOL_HEADER, (size_t)POOL_TRAILER, POOL_OWNERS ? "true" : "false");
+    write_pool(out, "shm", pt[0].pid, "shared by all processes", shm.pool, &ledger->shm);
     for (int i = 0; i < *process_count; i++) {
         fprintf(out, ",\n");
-        write_pool(out, "pkg", pt[i].pid, pt[i].desc, pkg_size, &ledger->pkg[i]);
+        /* What its block says of itself is the same in every process. */
+        write_pool(out, "pkg", pt[i].pid, pt[i].desc, pkg.pool, &ledger->pkg[i]);
     }
     fprintf(out, "\n  ]}\n");
     if (fclose(out) != 0)
@@ -494,18 +529,18 @@ static void make_pools(unsigned long shm_size, unsigned long pkg_size)
     void *private = calloc(1, pkg_size);
 
     ledger = shared_mapping(sizeof *ledger);
-    shm = (struct heap){qm_init(shared_mapping(shm_size), shm_size, QM_SHM), &ledger->shm};
-    pkg = (struct heap){private != NULL ? qm_init(private, pkg_size, QM_PKG) : NULL,
+    shm = (struct heap){pool_init(shared_mapping(shm_size), shm_size, POOL_SHM), &ledger->shm};
+    pkg = (struct heap){private != NULL ? pool_init(private, pkg_size, POOL_PKG) : NULL,
                         &ledger->pkg[0]};
     if (shm.pool == NULL || pkg.pool == NULL) {
         fprintf(stderr, "leaky: cannot make the pools\n");
         exit(2);
     }
-    _shm_root.mname = _pkg_root.mname = "q_malloc";
+    _shm_root.mname = _pkg_root.mname = POOL_MANAGER;
     _shm_root.mem_pool = _shm_root.mem_block = shm.pool;
     _pkg_root.mem_pool = _pkg_root.mem_block = pkg.pool;
-    _shm_root.calls[0] = _pkg_root.calls[0] = (void (*)(void))qm_alloc;
-    _shm_root.calls[1] = _pkg_root.calls[1] = (void (*)(void))qm_release;
+    _shm_root.calls[0] = _pkg_root.calls[0] = (void (*)(void))pool_alloc;
+    _shm_root.calls[1] = _pkg_root.calls[1] = (void (*)(void))pool_release;
 }
 
 static void enter_process_table(int index)
@@ -595,7 +630,7 @@ static const char USAGE[] =
     "  -p SEED       of the pseudo-random numbers (1)\n"
     "  --small       pools of 256 KiB (shared) and 128 KiB (private) besides their blocks,\n"
     "                instead of 16 MiB and 4 MiB in all\n"
-    "  --join        merge free neighbours, as mem_join=1 does\n"
+    "  --join        merge free neighbours, as mem_join=1 does (TLSF always does)\n"
     "  --truth FILE  write what the pools hold, as JSON\n"
     "Prints \"ready\" when all is quiet; ends on SIGTERM.\n";
 
@@ -623,8 +658,8 @@ int main(int argc, char **argv)
             seed = number("-p", optarg, 1, 1UL << 62);
             break;
         case 's':
-            shm_size = whole_pages(sizeof(struct qm_block) + (256UL << 10));
-            pkg_size = whole_pages(sizeof(struct qm_block) + (128UL << 10));
+            shm_size = whole_pages(POOL_BLOCK + (256UL << 10));
+            pkg_size = whole_pages(POOL_BLOCK + (128UL << 10));
             break;
         case 'j':
             join_neighbours = 1;
@@ -652,7 +687,7 @@ int main(int argc, char **argv)
     scrub_stack();
     start_workers(workers, requests);
     if (truth != NULL)
-        write_truth(truth, shm_size, pkg_size);
+        write_truth(truth);
     scrub_stack();
     puts("ready");
     fflush(stdout);
