@@ -12,10 +12,10 @@ use rayon::prelude::*;
 
 use crate::gap::Gap;
 use crate::input::Evidence;
-use crate::kamailio::{self, PoolKind, ProcessEntry, ProcessTable, Roots};
+use crate::kamailio::{self, Missing, PoolKind, ProcessEntry, ProcessTable, Roots};
 use crate::leak::{self, Summary};
-use crate::modules::{Library, LibraryOptions};
-use crate::num::wide;
+use crate::memory::Absent;
+use crate::modules::{Library, LibraryOptions, ModuleFile};
 use crate::process::Process;
 
 pub use overwritten::Overwritten;
@@ -39,6 +39,8 @@ pub struct Member {
     pub process: Process,
     /// Its entry in Kamailio's process table.
     pub entry: Option<ProcessEntry>,
+    /// Why Kamailio's process table could not be read, where it has one.
+    no_table: Option<Absent>,
     /// Where its pools are.
     pub roots: Roots,
 }
@@ -90,6 +92,7 @@ impl Case {
                 Err(error) => gaps.push(Gap::new(format!("core {}", input.label), error)),
             }
         }
+        gaps.extend(unused(&library, &members));
         members.sort_by_key(|member| {
             let index = member.entry.as_ref().map(|entry| entry.index);
             (index.is_none(), index, member.process.pid)
@@ -105,13 +108,18 @@ impl Case {
 
     /// Gaps of single processes.
     fn gather_gaps(&mut self) {
+        let mut gaps = Vec::new();
         for member in &self.members {
-            self.gaps.extend(member.process.gaps.iter().cloned());
-            for (kind, why) in &member.roots.missing {
-                let what = format!("{} pool of {}", kind.name(), describe(member));
-                self.gaps.push(Gap::new(what, why));
-            }
+            gaps.extend(member.process.gaps.iter().cloned());
+            let missing = member.roots.missing.iter().filter(|missing| self.lacks(member, missing));
+            let gap = |missing: &Missing| Gap::new(pool_name(missing.kind, member), &missing.why);
+            gaps.extend(missing.map(gap));
         }
+        let no_table = self.members.iter().find_map(|member| member.no_table.as_ref());
+        if let Some(absent) = no_table.filter(|_| self.table.is_empty()) {
+            gaps.push(Gap::new("Kamailio's process table: what each process does", absent));
+        }
+        self.gaps.extend(gaps);
         self.say_once();
     }
 
@@ -148,25 +156,23 @@ impl Case {
         }
         self.pools = shm.into_iter().chain(private).collect();
         for pool in &self.pools {
-            if let Err(why) = &pool.walked {
-                let what = match pool.kind {
-                    PoolKind::Shm => "SHM pool".to_owned(),
-                    PoolKind::Pkg => {
-                        let member = self.members.get(pool.member);
-                        format!("PKG pool of {}", member.map_or_else(String::new, describe))
-                    }
-                };
-                self.gaps.push(Gap::new(what, why));
-            }
-            if let Ok(walked) = &pool.walked {
-                self.gaps.extend(walked.name_gaps.iter().cloned());
-            }
+            let name = self.members.get(pool.member).map(|member| pool_name(pool.kind, member));
+            self.gaps.extend(pool.gaps(&name.unwrap_or_default()));
             if pool.is_unused() {
                 let why = "this build keeps it in the C library's heap, which is not read";
                 self.gaps.push(Gap::new("private memory", why));
             }
         }
         self.say_once();
+    }
+
+    /// Whether a pool that was not found through one process was found through no other either.
+    pub fn lacks(&self, member: &Member, missing: &Missing) -> bool {
+        let found = |member: &Member| member.roots.pools.iter().any(|p| p.kind == missing.kind);
+        match missing.kind {
+            PoolKind::Pkg => !found(member),
+            PoolKind::Shm => !self.members.iter().any(found),
+        }
     }
 
     /// What several processes or pools have in common is said once.
@@ -212,9 +218,31 @@ impl Case {
     }
 }
 
-fn member(process: Process) -> (Member, Vec<ProcessEntry>) {
+/// Files that the user named and no process has mapped, unless a module's own gap says so.
+fn unused(library: &Library, members: &[Member]) -> Vec<Gap> {
+    let modules = || members.iter().flat_map(|member| member.process.modules.iter());
+    let serves = |file: &ModuleFile| {
+        modules().any(|module| match &module.file {
+            Ok(used) => used.origin == file.origin,
+            Err(why) => why.starts_with(&file.origin),
+        })
+    };
+    let idle = library.named().filter(|file| !members.is_empty() && !serves(file));
+    let gap = |file: &ModuleFile| {
+        let build_id = file.build_id.as_deref().unwrap_or("none");
+        let why = format!("not used: no module in the core has its build ID ({build_id})");
+        Gap::new(format!("--module {}", file.origin), why)
+    };
+    idle.map(gap).collect()
+}
+
+fn member(mut process: Process) -> (Member, Vec<ProcessEntry>) {
     let roots = kamailio::find_roots(&process);
-    let table = ProcessTable::read(&process).and_then(Result::ok);
+    let (table, no_table) = match ProcessTable::read(&process) {
+        Some(Ok(table)) => (Some(table), None),
+        Some(Err(absent)) => (None, Some(absent)),
+        None => (None, None),
+    };
     let pids = [process.inner_pid, process.pid, process.core.pid()];
     let entry = table.as_ref().and_then(|table| {
         // `process_no` is the process's own word; the PID serves where it could not be read.
@@ -223,8 +251,19 @@ fn member(process: Process) -> (Member, Vec<ProcessEntry>) {
         };
         table.own().or_else(|| table.entries.iter().find(by_pid)).cloned()
     });
+    // A core that has lost its notes does not say its PID; the table does.
+    let own_pid = entry.as_ref().and_then(|entry| u32::try_from(entry.pid).ok());
+    process.pid = process.pid.or(own_pid);
     let entries = table.map(|table| table.entries).unwrap_or_default();
-    (Member { process, entry, roots }, entries)
+    (Member { process, entry, no_table, roots }, entries)
+}
+
+/// A pool for a person: `SHM pool`, or `PKG pool of process 12 (timer)`.
+fn pool_name(kind: PoolKind, member: &Member) -> String {
+    match kind {
+        PoolKind::Shm => "SHM pool".to_owned(),
+        PoolKind::Pkg => format!("PKG pool of {}", describe(member)),
+    }
 }
 
 /// A process for a person: its PID and role.
@@ -240,12 +279,8 @@ impl Pool {
     /// For comparing views of one pool: complete ones first, then by fragments seen.
     fn fragments_seen(&self) -> (bool, bool, u64) {
         match &self.walked {
-            Ok(walked) => {
-                let summary = &walked.summary;
-                let seen = summary.used_fragments.saturating_add(summary.free_fragments);
-                (true, summary.complete, seen)
-            }
-            Err(_) => (false, false, wide(0)),
+            Ok(walked) => (true, walked.summary.complete, walked.seen_fragments()),
+            Err(_) => (false, false, 0),
         }
     }
 }

@@ -6,16 +6,19 @@
 //! mappings that were never written (the file's bytes hold) and whatever `coredump_filter` or a
 //! `MADV_DONTDUMP` excludes (not known); `p_filesz < p_memsz` means "not saved" there, never zero.
 
+mod other_writer;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bundle::notes::Content as RangeContent;
 
 use crate::addr::{Addr, AddrRange};
-use crate::core::{CoreError, CoreFile, MappedFile, Writer};
+use crate::core::{CoreError, CoreFile, Writer};
 use crate::gap::Gap;
 use crate::input::{CoreInput, Evidence};
 use crate::memory::{Content, Segment, SegmentMap, Why};
-use crate::modules::{Library, ModuleMap, mapped_files_by_header};
+use crate::modules::{Files, Library, Module, ModuleMap};
 
 /// A process of the snapshot.
 #[derive(Debug)]
@@ -48,11 +51,7 @@ impl Process {
     ) -> Result<Self, CoreError> {
         let core = CoreFile::read(&input.blob)?;
         let in_core = SegmentMap::new(saved_segments(&core));
-        let mut files = core.notes.files.clone();
-        if files.is_empty() {
-            let starts: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
-            files = mapped_files_by_header(&starts, &in_core);
-        }
+        let files = Files::of(&core, &in_core, library);
         let modules = ModuleMap::find(&files, &in_core, library);
         let segments = match &core.notes.ranges {
             Some(ranges) => ranges
@@ -63,31 +62,57 @@ impl Process {
                     collected(place, &range.content, &core, evidence, &modules)
                 })
                 .collect(),
-            None => other_writer(&core, &files, &modules),
+            None => other_writer::segments(&core, &files.mapped, &modules),
         };
+        // The kernel gives every mapping a segment, gdb only those that it saves.
+        let outside = (core.writer == Writer::Gcore)
+            .then(|| Why::NotSaved("gcore wrote no segment there".into()));
         let pid = input.pid.or_else(|| core.pid());
         let record = evidence.manifest.as_ref().and_then(|manifest| {
             manifest.processes.iter().find(|process| Some(process.pid) == pid)
         });
         let mut gaps = core.gaps.clone();
-        gaps.extend(modules.iter().filter_map(|module| {
-            let why = module.file.as_ref().err()?;
-            // Where the collector says itself that it left the file out, that is enough.
-            if evidence.gaps.iter().any(|gap| gap.what.contains(&module.path)) {
-                return None;
-            }
-            Some(Gap::new(format!("file of module {}", module.path), why))
-        }));
+        gaps.extend(module_gaps(&modules, evidence));
         Ok(Self {
             label: input.label.clone(),
             pid,
             inner_pid: record.map(|record| record.inner_pid).or_else(|| inner_pid(pid, evidence)),
-            memory: SegmentMap::new(segments),
+            memory: SegmentMap::new(segments).with_outside(outside),
             core,
             modules,
             gaps,
         })
     }
+}
+
+/// What is not known of the modules' files; modules of which the same is to be said share a line.
+fn module_gaps(modules: &ModuleMap, evidence: &Evidence) -> Vec<Gap> {
+    let mut by_why: BTreeMap<String, Vec<&Module>> = BTreeMap::new();
+    for module in modules.iter() {
+        let why = match &module.file {
+            Ok(file) if file.debug_only => {
+                format!("only its debug information is at hand ({})", file.origin)
+            }
+            Ok(_) if module.build_id.is_none() && !evidence.is_bundle => {
+                "taken by its name: its build ID is not in the core".to_owned()
+            }
+            Ok(_) => continue,
+            Err(why) => why.clone(),
+        };
+        // Where the collector says itself that it left the file out, that is enough.
+        if !evidence.gaps.iter().any(|gap| gap.what.contains(&module.path)) {
+            by_why.entry(why).or_default().push(module);
+        }
+    }
+    let gap = |(why, modules): (String, Vec<&Module>)| match modules[..] {
+        [module] => Gap::new(format!("file of module {}", module.path), why),
+        _ => {
+            let names: Vec<&str> = modules.iter().map(|module| module.name()).collect();
+            let what = format!("files of {} modules ({})", names.len(), names.join(", "));
+            Gap::new(what, why)
+        }
+    };
+    by_why.into_iter().map(gap).collect()
 }
 
 /// The innermost `NSpid` of `/proc/PID/status`, for bundles that were cut before the manifest.
@@ -157,8 +182,10 @@ fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
 /// mapping is zero behind the end of the file.
 fn from_file(place: AddrRange, path: &Arc<str>, offset: u64, modules: &ModuleMap) -> Vec<Segment> {
     let module = modules.by_path(path);
-    let Some(Ok(file)) = module.map(|module| &module.file) else {
-        let why = Why::ModuleMissing { path: Arc::clone(path) };
+    let file = module.and_then(|module| module.file.as_ref().ok());
+    let Some(file) = file.filter(|file| !file.debug_only) else {
+        let path = module.map_or_else(|| Arc::clone(path), |module| module.path.as_str().into());
+        let why = Why::ModuleMissing { path };
         return vec![Segment { range: place, writable: None, content: Content::Absent(why) }];
     };
     let held = file.blob().length().saturating_sub(offset).min(place.length());
@@ -170,52 +197,4 @@ fn from_file(place: AddrRange, path: &Arc<str>, offset: u64, modules: &ModuleMap
         Segment { range: head, writable: None, content: bytes },
         Segment { range: tail, writable: None, content: Content::Zero },
     ]
-}
-
-/// The address space of a core that the kernel or gcore wrote.
-fn other_writer(core: &CoreFile, files: &[MappedFile], modules: &ModuleMap) -> Vec<Segment> {
-    debug_assert_ne!(core.writer, Writer::Collector);
-    let mut segments = saved_segments(core);
-    let mut files: Vec<&MappedFile> = files.iter().collect();
-    files.sort_by_key(|file| file.range.start);
-    let mut loads: Vec<AddrRange> = core.loads.iter().map(|load| load.range).collect();
-    loads.sort_by_key(|range| range.start);
-    let file_at = |at: Addr| {
-        let index = files.partition_point(|file| file.range.end <= at);
-        files.get(index).copied().filter(|file| file.range.contains(at))
-    };
-    let is_loaded = |at: Addr| {
-        let index = loads.partition_point(|range| range.end <= at);
-        loads.get(index).is_some_and(|range| range.contains(at))
-    };
-    let mut holes: Vec<(AddrRange, Option<bool>)> = core
-        .loads
-        .iter()
-        .filter(|load| load.saved < load.range.length())
-        .map(|load| {
-            let start = Addr(load.range.start.0.saturating_add(load.saved));
-            (AddrRange { start, end: load.range.end }, Some(load.writable))
-        })
-        .collect();
-    // A mapped file that has no PT_LOAD at all was left out because nobody wrote to it.
-    holes.extend(
-        files
-            .iter()
-            .filter(|file| !is_loaded(file.range.start))
-            .map(|file| (file.range, Some(false))),
-    );
-    for (hole, writable) in holes {
-        match file_at(hole.start).filter(|_| writable != Some(true)) {
-            Some(file) => {
-                let inside = hole.start.0.saturating_sub(file.range.start.0);
-                let offset = file.offset.saturating_add(inside);
-                segments.extend(from_file(hole, &file.path.as_str().into(), offset, modules));
-            }
-            None => {
-                let why = Why::NotSaved(format!("left out by the {}", core.writer.name()).into());
-                segments.push(Segment { range: hole, writable, content: Content::Absent(why) });
-            }
-        }
-    }
-    segments
 }

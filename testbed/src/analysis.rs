@@ -24,6 +24,8 @@ pub struct Pool {
     pub manager: String,
     /// Address of its own block, `0x…`.
     pub block: Option<String>,
+    /// How it was found.
+    pub found: Found,
     /// Where its layout comes from.
     pub layout: Option<Layout>,
     /// Why it was not walked.
@@ -35,6 +37,13 @@ pub struct Pool {
     /// With `--list`: every fragment.
     #[serde(default)]
     pub fragments: Vec<Fragment>,
+}
+
+/// How a pool was found.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Found {
+    /// `symbol` or `block-shape`.
+    pub by: String,
 }
 
 /// Where a pool's layout comes from.
@@ -74,6 +83,12 @@ pub struct Walked {
     pub free_bytes: u64,
     /// The walk met the pool's own end.
     pub complete: bool,
+    /// Used and free, as the pool's own counters imply.
+    pub expected_fragments: Option<u64>,
+    /// Of the pool, in what the walk saw.
+    pub seen_bytes: u64,
+    /// Of the pool.
+    pub expected_bytes: u64,
 }
 
 /// One owner's share.
@@ -146,6 +161,11 @@ impl Pool {
     #[track_caller]
     pub fn counters(&self) -> Counters {
         self.counters.unwrap_or_else(|| panic!("a pool without counters: {:?}", self.error))
+    }
+
+    /// Whether anything of it could be read.
+    pub fn is_walked(&self) -> bool {
+        self.walked.is_some()
     }
 
     /// What a walk found.

@@ -4,11 +4,12 @@ use super::overwritten::Overwritten;
 use super::{CaseOptions, Member};
 use crate::addr::{Addr, AddrRange};
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Arena, Counters, Damage, Neighbour, Owner};
+use crate::heap::{self, Allocator, Arena, Break, BreakCause, Counters, Damage, Neighbour, Owner};
 use crate::kamailio::{Content, FoundBy, Names, OwnerName, PoolKind, PoolRoot, contents};
 use crate::layout::LayoutSource;
 use crate::leak::{OwnerTotals, PayloadSize, Summary, SummaryOptions, payload_sizes, summarise};
 use crate::modules::ModuleFile;
+use crate::units::size;
 
 /// A pool of the case.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Walked {
     pub range: AddrRange,
     /// Where its layout comes from.
     pub layout: LayoutSource,
+    /// How many fragments the block's counters imply; `None` where they contradict themselves.
+    pub expected_fragments: Option<u64>,
     /// The sums.
     pub summary: Summary,
     /// Names of `summary.owners`, in the same order.
@@ -77,6 +80,17 @@ pub struct WildOwner {
 }
 
 impl Pool {
+    /// What is not known of the pool, which a person knows by `name`.
+    pub(super) fn gaps(&self, name: &str) -> Vec<Gap> {
+        match &self.walked {
+            Err(why) => vec![Gap::new(name, why)],
+            Ok(walked) => {
+                let rest = walked.not_in_the_input(name);
+                rest.into_iter().chain(walked.name_gaps.iter().cloned()).collect()
+            }
+        }
+    }
+
     /// What the walk gave, if there was one.
     pub fn walked(&self) -> Option<&Walked> {
         self.walked.as_ref().ok()
@@ -95,6 +109,34 @@ impl Pool {
 }
 
 impl Walked {
+    /// Fragments that the walk saw, used and free.
+    pub fn seen_fragments(&self) -> u64 {
+        self.summary.used_fragments.saturating_add(self.summary.free_fragments)
+    }
+
+    /// Bytes of the pool, block included, by its own size. TLSF's leaves out some of its overhead.
+    pub fn expected_bytes(&self) -> u64 {
+        self.range.length().min(self.counters.size)
+    }
+
+    /// Bytes of the pool, block included, that lie in what the walk saw.
+    pub fn seen_bytes(&self) -> u64 {
+        self.range.length().saturating_sub(self.summary.lost_bytes).min(self.expected_bytes())
+    }
+
+    /// What of the pool the input does not have, if its chain ends or is interrupted for that.
+    fn not_in_the_input(&self, name: &str) -> Option<Gap> {
+        let absent = |found: &Break| match &found.why {
+            BreakCause::Absent(absent) => Some((found.lost, absent.to_string())),
+            BreakCause::BadSize { .. } | BreakCause::NoTrailer { .. } => None,
+        };
+        let breaks: Vec<(u64, String)> =
+            self.summary.breaks.kept.iter().filter_map(|site| absent(&site.what)).collect();
+        let (_, why) = breaks.first()?;
+        let lost = breaks.iter().fold(0_u64, |sum, (lost, _)| sum.saturating_add(*lost));
+        Some(Gap::new(format!("{} of the {name}", size(lost)), why))
+    }
+
     /// The owner of a used fragment.
     pub fn owner_name(&self, fragment: &Neighbour) -> Option<&OwnerName> {
         let owner = fragment.owner.filter(|_| fragment.used)?;
@@ -181,6 +223,7 @@ fn walk_with(
     Ok(Walked {
         counters: arena.counters(),
         range: arena.range(),
+        expected_fragments: arena.expected_fragments(),
         layout,
         summary,
         names: owners,

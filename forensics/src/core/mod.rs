@@ -149,13 +149,13 @@ impl CoreFile {
             }
         }
         core.find_writer(notes_at);
-        if core.notes.threads.is_empty() {
+        if core.notes.threads.is_empty() && core.gaps.is_empty() {
             core.gaps.push(Gap::new("registers of every thread", "the core has no readable notes"));
         } else if machine == "aarch64" {
             let why = "not supported yet: of aarch64 cores only memory and heaps are read";
             core.gaps.push(Gap::new("registers and stacks of aarch64 threads", why));
         }
-        if blob.length() < core.promised {
+        if core.is_cut() {
             let lost = core.promised.saturating_sub(blob.length());
             core.gaps.push(Gap::new(
                 format!("the last {lost} bytes of the core"),
@@ -175,7 +175,14 @@ impl CoreFile {
             Ok(Some(iterator)) => iterator,
             Ok(None) => return,
             Err(error) => {
-                self.gaps.push(Gap::new("notes of the core", error));
+                let end = program.p_offset(endian).saturating_add(program.p_filesz(endian));
+                let cut = self.blob.length() < end;
+                let why = match cut {
+                    true => "behind the end of the file, which was cut short".to_owned(),
+                    false => error.to_string(),
+                };
+                let what = "notes of the core (registers, mapped files, process name)";
+                self.gaps.push(Gap::new(what, why));
                 return;
             }
         };
@@ -204,6 +211,11 @@ impl CoreFile {
         } else {
             Writer::Kernel
         };
+    }
+
+    /// Whether the file is shorter than its headers promise.
+    pub fn is_cut(&self) -> bool {
+        self.blob.length() < self.promised
     }
 
     /// The process's PID as the core says it: of its first thread, else of its process note.

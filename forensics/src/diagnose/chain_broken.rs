@@ -30,7 +30,8 @@ impl ChainBroken {
     fn find(&self, case: &Case, pool: &Pool, walked: &Walked) -> Finding {
         let name = pool_name(case, pool);
         let summary = &walked.summary;
-        let seen = summary.used_fragments.saturating_add(summary.free_fragments);
+        let seen = count(walked.seen_fragments());
+        let of = walked.expected_fragments.map(|expected| format!("{seen} of {}", count(expected)));
         let absent = |site: &Site<Break>| matches!(site.what.why, BreakCause::Absent(_));
         let only_absent = summary.breaks.kept.iter().all(absent);
         let mut facts: Vec<Fact> = summary
@@ -45,8 +46,7 @@ impl ChainBroken {
             facts.push(fact(format!("{} breaks in all", count(summary.breaks.count))));
         }
         facts.push(fact(format!(
-            "{} fragments were read; {} lie in none of them",
-            count(seen),
+            "{seen} fragments were read; {} lie in none of them",
             size(summary.lost_bytes)
         )));
         if only_absent {
@@ -54,9 +54,13 @@ impl ChainBroken {
                 rule: self.id(),
                 severity: Severity::Warning,
                 confidence: Confidence::Certain,
-                summary: format!("{name}: only {} fragments are in the snapshot", count(seen)),
+                summary: format!(
+                    "{name}: only {} fragments are in the input",
+                    of.unwrap_or(seen)
+                ),
                 facts,
-                advice: "The totals of this pool are lower bounds. A whole core gives the rest."
+                advice: "The bytes behind the break are not in the input, which is no sign of damage in \
+                         the process. The totals of this pool are lower bounds."
                     .to_owned(),
             };
         }

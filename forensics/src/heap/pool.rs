@@ -10,7 +10,7 @@ use super::lists::FreeLists;
 use super::{Allocator, Arena, Counters, Landmark, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField, dwarf};
-use crate::memory::Memory;
+use crate::memory::{Absent, Memory};
 use crate::modules::ModuleFile;
 
 /// What distinguishes one manager from the others.
@@ -241,7 +241,16 @@ fn inferred<M: Manager>(
         let pool = Pool::<M>::new(block, shape, memory)?;
         Ok(infer::chain(M::walk(&pool, at_break)))
     };
+    // Fragments that are not there do not contradict the block.
     infer::choose(&M::known(), trial, nothing_chains)
+        .map_err(|error| without_first::<M>(block, memory).map_or(error, NotAnArena::Absent))
+}
+
+/// Why a block's first fragment is not known, if that is so.
+fn without_first<M: Manager>(at: Addr, memory: &dyn Memory) -> Option<Absent> {
+    let known = M::known().into_iter();
+    let mut blocks = known.filter_map(|(_, shape)| M::block(at, &shape, memory).ok());
+    blocks.find_map(|block| memory.word(block.first).err())
 }
 
 /// A pool under one layout.

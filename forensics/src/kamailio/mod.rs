@@ -9,7 +9,7 @@ mod sample;
 pub use content::looks_like;
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};
-pub use roots::{FoundBy, PoolKind, PoolRoot, Roots, find as find_roots};
+pub use roots::{FoundBy, Missing, PoolKind, PoolRoot, Roots, find as find_roots};
 pub use sample::{Content, contents};
 
 use crate::memory::Memory as _;

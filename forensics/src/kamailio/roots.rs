@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::addr::{Addr, AddrRange};
 use crate::heap;
-use crate::memory::{Content, Known, Memory};
+use crate::memory::{Content, Known, Memory, Segment, Why};
 use crate::process::Process;
 
 /// Whose memory a pool is.
@@ -70,47 +70,112 @@ pub struct PoolRoot {
 pub struct Roots {
     /// Its pools.
     pub pools: Vec<PoolRoot>,
-    /// What kept a pool from being found, for a person.
-    pub missing: Vec<(PoolKind, String)>,
+    /// The pools that were not found.
+    pub missing: Vec<Missing>,
+}
+
+/// A pool that was not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Private or shared.
+    pub kind: PoolKind,
+    /// What kept it from being found, for a person.
+    pub why: String,
+    /// The process had it, as far as can be told.
+    pub existed: bool,
 }
 
 /// Offset of `mname` and `mem_block` in `sr_pkg_api` and `sr_shm_api`: stable from 5.2 to 6.2.
 const MNAME: u64 = 0;
 const MEM_BLOCK: u64 = 16;
 
-/// Finds the pools of a process. A process that exports no roots and holds no block is not a
-/// Kamailio, and gets neither pools nor complaints.
+/// Finds the pools of a process: what its symbols do not lead to is searched for. A process that
+/// exports no roots, holds no block and has no file of Kamailio's is none, and gets neither pools
+/// nor complaints.
 pub fn find(process: &Process) -> Roots {
     let mut roots = Roots::default();
-    let mut any_symbol = false;
+    let mut wanted = Vec::new();
     for (kind, root, global) in
         [(PoolKind::Pkg, "_pkg_root", "mem_block"), (PoolKind::Shm, "_shm_root", "shm_block")]
     {
-        let found = match process.modules.symbol(root) {
-            Some((module, at)) => Some((from_root(process, at), root, module)),
-            None => process.modules.symbol(global).map(|(module, at)| {
-                (process.memory.pointer(at).map(|block| (block, None)), global, module)
-            }),
-        };
-        let Some((read, name, module)) = found else { continue };
-        any_symbol = true;
-        match read {
-            Ok((block, _)) if block.is_null() => {
-                roots.missing.push((kind, format!("{name} is a null pointer: not set up yet")));
-            }
-            Ok((block, manager)) => roots.pools.push(PoolRoot {
+        match by_symbol(process, kind, root, global) {
+            Some(Ok(Some(pool))) => roots.pools.push(pool),
+            Some(Ok(None)) => roots.missing.push(Missing {
                 kind,
-                block,
-                manager,
-                found_by: FoundBy::Symbol { name, module: module.name().to_owned() },
+                why: "its root is a null pointer: not set up yet".to_owned(),
+                existed: false,
             }),
-            Err(absent) => roots.missing.push((kind, format!("{name}: {absent}"))),
+            Some(Err(why)) => wanted.push((kind, Some(why))),
+            None => wanted.push((kind, None)),
         }
     }
-    if !any_symbol {
-        roots.pools = by_shape(process);
+    if wanted.is_empty() {
+        return roots;
+    }
+    let found = by_shape(process);
+    let is_wanted = |root: &PoolRoot| wanted.iter().any(|(kind, _)| *kind == root.kind);
+    roots.pools.extend(found.into_iter().filter(is_wanted));
+    let any_symbol = wanted.len() < 2 || wanted.iter().any(|(_, why)| why.is_some());
+    if any_symbol || !roots.pools.is_empty() || looks_like_kamailio(process) {
+        wanted.retain(|(kind, _)| !roots.pools.iter().any(|root| root.kind == *kind));
+        let missing = wanted.into_iter().map(|(kind, why)| {
+            let why = why.unwrap_or_else(|| why_not_found(process, kind));
+            Missing { kind, why, existed: true }
+        });
+        roots.missing.extend(missing);
     }
     roots
+}
+
+/// The pool that exported variables lead to: `None` if there are none, else the pool, if it was set
+/// up, or why they could not be read.
+fn by_symbol(
+    process: &Process,
+    kind: PoolKind,
+    root: &'static str,
+    global: &'static str,
+) -> Option<Result<Option<PoolRoot>, String>> {
+    let (read, name, module) = match process.modules.symbol(root) {
+        Some((module, at)) => (from_root(process, at), root, module),
+        None => {
+            let (module, at) = process.modules.symbol(global)?;
+            (process.memory.pointer(at).map(|block| (block, None)), global, module)
+        }
+    };
+    let (block, manager) = match read {
+        Ok(found) => found,
+        Err(absent) => return Some(Err(format!("{name}: {absent}"))),
+    };
+    let found_by = FoundBy::Symbol { name, module: module.name().to_owned() };
+    let pool = PoolRoot { kind, block, manager, found_by };
+    Some(Ok((!block.is_null()).then_some(pool)))
+}
+
+/// Why neither a symbol nor the shape of a block led to a pool.
+fn why_not_found(process: &Process, kind: PoolKind) -> String {
+    let shared = |segment: &&Segment| match &segment.content {
+        Content::Absent(Why::NotSaved(why)) => why.starts_with("shared memory"),
+        _ => false,
+    };
+    let not_dumped = process.memory.segments().iter().find(shared);
+    match not_dumped.filter(|_| kind == PoolKind::Shm) {
+        Some(Segment { range, content: Content::Absent(why), .. }) => {
+            format!("{} is {why}", range.start)
+        }
+        _ if process.core.is_cut() => {
+            "no symbol leads to it, and what is left of the core holds no such block".to_owned()
+        }
+        _ => {
+            "no symbol leads to it, and no such block is in the core (coredump_filter?)".to_owned()
+        }
+    }
+}
+
+/// Whether the process has a name or a file of Kamailio's.
+fn looks_like_kamailio(process: &Process) -> bool {
+    let is_name = |name: &str| matches!(name, "kamailio" | "openser" | "ser" | "sip-router");
+    let named = process.core.notes.process.as_ref().is_some_and(|own| is_name(&own.name));
+    named || process.modules.iter().any(|module| is_name(module.name()))
 }
 
 fn from_root(process: &Process, root: Addr) -> Known<(Addr, Option<String>)> {
@@ -158,9 +223,13 @@ fn by_shape(process: &Process) -> Vec<PoolRoot> {
 }
 
 /// Whether a block lies in a mapping that only shared anonymous memory has. TLSF's control
-/// structure does not say whose memory it is.
+/// structure does not say whose memory it is. Where the core has lost its list of mappings, a block
+/// at the very start of a page tells: in private memory the header of `malloc` stands before it.
 fn in_shared_mapping(process: &Process, block: Addr) -> bool {
     let files = &process.core.notes.files;
+    if files.is_empty() {
+        return block.0.is_multiple_of(4096);
+    }
     let mapping = files.iter().find(|file| file.range.contains(block));
     mapping.is_some_and(|file| file.path.starts_with("/dev/zero"))
 }

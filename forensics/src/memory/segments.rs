@@ -41,6 +41,7 @@ pub struct Segment {
 #[derive(Clone, Debug, Default)]
 pub struct SegmentMap {
     segments: Vec<Segment>,
+    outside: Option<Why>,
 }
 
 /// How many bytes of a process are known.
@@ -74,7 +75,12 @@ impl SegmentMap {
             }
             keep
         });
-        Self { segments }
+        Self { segments, outside: None }
+    }
+
+    /// The same, where it is not known that nothing was mapped outside the pieces.
+    pub fn with_outside(self, why: Option<Why>) -> Self {
+        Self { outside: why, ..self }
     }
 
     /// The pieces, by rising address.
@@ -129,7 +135,8 @@ impl Memory for SegmentMap {
 
     fn peek(&self, at: Addr, want: usize) -> Known<Chunk<'_>> {
         let absent = |why| Absent { at, why };
-        let segment = self.find(at).ok_or_else(|| absent(Why::Unmapped))?;
+        let outside = || absent(self.outside.clone().unwrap_or(Why::Unmapped));
+        let segment = self.find(at).ok_or_else(outside)?;
         let inside = at.0.saturating_sub(segment.range.start.0);
         let left = segment.range.end.0.saturating_sub(at.0);
         let want = want.min(narrow(left));
@@ -183,6 +190,13 @@ mod tests {
         assert_eq!(map.bytes(Addr(0x3000), 16).unwrap()[15], 255);
         let error = map.bytes(Addr(0x3000), 17).unwrap_err();
         assert_eq!(error, Absent { at: Addr(0x3010), why: Why::Truncated });
+    }
+
+    #[test]
+    fn what_is_outside_need_not_be_unmapped() {
+        let why = Why::NotSaved("no segment".into());
+        let map = map().with_outside(Some(why.clone()));
+        assert_eq!(map.peek(Addr(0x1fff), 1).unwrap_err().why, why);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use object::Object as _;
-use object::read::ObjectSegment as _;
+use object::{Object as _, ObjectSection as _, SectionKind};
 
+use super::header::{FileSegment, Header};
 use crate::bytes::Blob;
 
 /// A symbol that has an address.
@@ -24,8 +24,11 @@ pub struct ModuleFile {
     pub origin: String,
     /// Its build ID, lower-case hex.
     pub build_id: Option<String>,
+    /// Whether it holds symbols and types only, split off the program by its distribution: its
+    /// bytes are not those that a process maps.
+    pub debug_only: bool,
     blob: Blob,
-    lowest: u64,
+    header: Header,
     symbols: OnceLock<HashMap<String, Symbol>>,
 }
 
@@ -43,13 +46,21 @@ impl ModuleFile {
         let bytes = blob.all_in_place().unwrap_or_default();
         let elf = object::File::parse(bytes).map_err(|error| format!("not readable: {error}"))?;
         let build_id = elf.build_id().ok().flatten().map(super::hex);
-        let lowest = elf.segments().map(|segment| segment.address() & !0xfff).min().unwrap_or(0);
-        Ok(Self { origin: origin.into(), build_id, lowest, symbols: OnceLock::new(), blob })
+        let code = elf.section_by_name(".text");
+        let debug_only = code.is_some_and(|code| code.kind() == SectionKind::UninitializedData);
+        let header = Header::read(bytes).unwrap_or_default();
+        let (origin, symbols) = (origin.into(), OnceLock::new());
+        Ok(Self { origin, build_id, debug_only, header, symbols, blob })
     }
 
     /// Lowest address of its segments, rounded down to a page; 0 for libraries.
     pub fn lowest_address(&self) -> u64 {
-        self.lowest
+        self.header.lowest()
+    }
+
+    /// Its `PT_LOAD`s.
+    pub fn segments(&self) -> &[FileSegment] {
+        &self.header.segments
     }
 
     /// Its bytes as a blob.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ModuleFile;
+use super::{ModuleFile, search};
 use crate::bytes::map_path;
 use crate::gap::Gap;
 use crate::input::ModuleInput;
@@ -24,23 +24,39 @@ pub struct LibraryOptions {
 /// What is known of a path outside the bundle.
 type Tried = Result<Arc<ModuleFile>, String>;
 
+/// What a core says of a mapped file's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// It was mapped from here.
+    Path(&'a str),
+    /// The core has lost it; it may be here.
+    Lost(Option<&'a str>),
+}
+
 /// All ELF files at hand.
 #[derive(Debug, Default)]
 pub struct Library {
     files: Vec<Arc<ModuleFile>>,
+    /// Files that the user named one by one.
+    named: Vec<Arc<ModuleFile>>,
     /// The bundle's own files by file name; the group mapped these very files.
     bundled: HashMap<String, Vec<Arc<ModuleFile>>>,
     by_build_id: HashMap<String, Arc<ModuleFile>>,
+    /// Root directories that may be searched: `--sysroot`, and this host's.
+    roots: Vec<PathBuf>,
     sysroot: Option<PathBuf>,
-    this_host: bool,
     tried: Mutex<HashMap<PathBuf, Tried>>,
+    /// Programs and libraries below each root by build ID; made when a path is lost.
+    indexes: Mutex<HashMap<PathBuf, Arc<HashMap<String, PathBuf>>>>,
 }
 
 impl Library {
     /// Reads the bundle's files and those the user gave; what is not readable is a gap.
     pub fn new(inputs: &[ModuleInput], options: &LibraryOptions, gaps: &mut Vec<Gap>) -> Self {
-        let (sysroot, this_host) = (options.sysroot.clone(), options.this_host);
-        let mut library = Self { sysroot, this_host, ..Self::default() };
+        let sysroot = options.sysroot.clone();
+        let own = options.this_host.then(|| PathBuf::from("/"));
+        let roots = sysroot.clone().into_iter().chain(own).collect();
+        let mut library = Self { roots, sysroot, ..Self::default() };
         for input in inputs {
             let origin = format!("{} in the bundle", input.name);
             match ModuleFile::read(&input.blob, origin) {
@@ -51,50 +67,102 @@ impl Library {
                 Err(why) => gaps.push(Gap::new(format!("module {}", input.name), why)),
             }
         }
-        for path in options.modules.iter().flat_map(|path| expand(path)) {
-            match open(&path) {
-                Ok(file) => {
-                    library.add(file);
-                }
-                Err(why) => gaps.push(Gap::new(format!("--module {}", path.display()), why)),
-            }
+        for path in &options.modules {
+            library.add_given(path, gaps);
         }
         library
+    }
+
+    /// Files that the user named one by one.
+    pub fn named(&self) -> impl Iterator<Item = &ModuleFile> {
+        self.named.iter().map(AsRef::as_ref)
+    }
+
+    /// Takes a file that the user gave, or the ELF files in a folder and those below it.
+    fn add_given(&mut self, path: &Path, gaps: &mut Vec<Gap>) {
+        let mut missing = |path: &Path, why: &str| {
+            gaps.push(Gap::new(format!("--module {}", path.display()), why));
+        };
+        let is_folder = path.is_dir();
+        let (files, more) = match is_folder {
+            true => search::elf_files(path),
+            false => (vec![path.to_owned()], false),
+        };
+        if files.is_empty() {
+            missing(path, "a folder without ELF files");
+        }
+        if more {
+            missing(path, "more files than are looked at; name a smaller folder");
+        }
+        for path in files {
+            match open(&path) {
+                Ok(file) => {
+                    let file = self.add(file);
+                    self.named.extend((!is_folder).then_some(file));
+                }
+                Err(why) => missing(&path, &why),
+            }
+        }
     }
 
     fn add(&mut self, file: ModuleFile) -> Arc<ModuleFile> {
         let file = Arc::new(file);
         if let Some(build_id) = &file.build_id {
-            self.by_build_id.insert(build_id.clone(), Arc::clone(&file));
+            // The program itself goes before what was split off it.
+            let better = self.by_build_id.get(build_id).is_none_or(|known| known.debug_only);
+            if better {
+                self.by_build_id.insert(build_id.clone(), Arc::clone(&file));
+            }
         }
         self.files.push(Arc::clone(&file));
         file
     }
 
-    /// The file of a mapping whose memory says `build_id` and whose path on the host is `path`.
+    /// The file of a mapping whose memory says `build_id`.
     ///
     /// # Errors
     /// Words for a person: no file, or only files of another build.
-    pub fn find(&self, build_id: Option<&str>, path: &str) -> Tried {
-        let clean = path.strip_suffix(" (deleted)").unwrap_or(path);
-        let Some(build_id) = build_id else {
-            return self.find_unverified(clean);
+    pub fn find(&self, build_id: Option<&str>, place: Place<'_>) -> Tried {
+        let path = match place {
+            Place::Path(path) => Some(path),
+            Place::Lost(guess) => guess,
         };
-        if let Some(file) = self.by_build_id.get(build_id) {
+        let path = path.map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
+        let Some(build_id) = build_id else {
+            return match (place, path) {
+                (Place::Path(_), Some(path)) => self.find_unverified(path),
+                _ => Err("neither its path nor its build ID is in the core".to_owned()),
+            };
+        };
+        let known = self.by_build_id.get(build_id);
+        if let Some(file) = known.filter(|file| !file.debug_only) {
             return Ok(Arc::clone(file));
         }
-        let mut other = self.given(clean).find_map(|file| file.build_id.clone());
-        let rooted = self.sysroot.as_deref().map(|root| below(root, clean));
-        let own = self.this_host.then(|| PathBuf::from(clean));
-        for candidate in rooted.into_iter().chain(own) {
+        let mut other = path.and_then(|path| self.given(path).find(|file| !file.debug_only));
+        let mut debug = known.cloned();
+        let opened;
+        let at_path = self.roots.iter().filter_map(|root| Some(below(root, path?)));
+        let linked = self.roots.iter().flat_map(|root| search::links(root, build_id));
+        let indexed = self.roots.iter().filter(|_| matches!(place, Place::Lost(_)));
+        let indexed = indexed.filter_map(|root| self.index(root).get(build_id).cloned());
+        let mut at_hand = Vec::new();
+        for candidate in at_path.chain(linked).chain(indexed) {
             match self.open_once(&candidate) {
-                Ok(file) if file.build_id.as_deref() == Some(build_id) => return Ok(file),
-                Ok(file) => other = other.or_else(|| file.build_id.clone()),
+                Ok(file) if file.build_id.as_deref() != Some(build_id) => at_hand.push(file),
+                Ok(file) if file.debug_only => debug = debug.or(Some(file)),
+                Ok(file) => return Ok(file),
                 Err(_) => {}
             }
         }
+        if let Some(file) = debug {
+            return Ok(file);
+        }
+        if other.is_none() && matches!(place, Place::Path(_)) {
+            opened = at_hand.into_iter().next();
+            other = opened.as_ref();
+        }
         Err(match other {
-            Some(other) => format!("another build is at hand ({other}), not {build_id}"),
+            Some(file) => another_build(file, build_id),
             None => format!("no file with build ID {build_id} is at hand"),
         })
     }
@@ -107,7 +175,7 @@ impl Library {
         if let Some([file]) = self.bundled.get(name).map(Vec::as_slice) {
             return Ok(Arc::clone(file));
         }
-        if let Some(file) = self.given(path).next() {
+        if let Some(file) = self.given(path).find(|file| !file.debug_only) {
             return Ok(Arc::clone(file));
         }
         match self.sysroot.as_deref().map(|root| self.open_once(&below(root, path))) {
@@ -126,21 +194,28 @@ impl Library {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         tried.entry(path.to_owned()).or_insert_with(|| open(path).map(Arc::new)).clone()
     }
+
+    fn index(&self, root: &Path) -> Arc<HashMap<String, PathBuf>> {
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = indexes.entry(root.to_owned());
+        Arc::clone(index.or_insert_with(|| Arc::new(search::by_build_id(root))))
+    }
+}
+
+fn another_build(file: &ModuleFile, build_id: &str) -> String {
+    match &file.build_id {
+        Some(own) => format!(
+            "{} has another build ID: the core says {build_id}, the file says {own}",
+            file.origin
+        ),
+        None => format!("{} has no build ID; the core says {build_id}", file.origin),
+    }
 }
 
 /// A path of the customer's host below a folder of this one.
 fn below(root: &Path, path: &str) -> PathBuf {
     let parts = path.split('/').filter(|part| !part.is_empty() && *part != "..");
     parts.fold(root.to_owned(), |path, part| path.join(part))
-}
-
-/// A file itself, or every file directly in a folder.
-fn expand(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| file.is_file());
-    files.sort();
-    files
 }
 
 /// Opens regular files only: a path from inside a core may name a device or a FIFO.

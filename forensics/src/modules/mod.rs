@@ -7,26 +7,35 @@
 //! unwinding or types.
 
 mod file;
+mod files;
+mod header;
 mod library;
+mod link_map;
+mod search;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use file::{ModuleFile, Symbol};
-pub use library::{Library, LibraryOptions};
+pub use files::Files;
+pub use header::FileSegment;
+pub use library::{Library, LibraryOptions, Place};
 
 use crate::addr::{Addr, AddrRange};
 use crate::core::MappedFile;
 use crate::memory::Memory;
-use crate::num::wide;
+use header::ElfInMemory;
 
 /// One ELF file, mapped into one process.
 #[derive(Clone, Debug)]
 pub struct Module {
-    /// Path on the host, as the core says it.
+    /// Path on the host, as the core says it; where the core has lost it, that of the file with
+    /// its build ID, else words that say where it lies.
     pub path: String,
     /// From its lowest to its highest mapping.
     pub range: AddrRange,
+    /// Its segments, if its program headers are known.
+    pub segments: Vec<FileSegment>,
     /// What is added to an address in the file (`p_vaddr`, `st_value`) to get one in memory.
     pub bias: u64,
     /// Its build ID as the core's memory says it, lower-case hex.
@@ -40,6 +49,14 @@ impl Module {
     pub fn name(&self) -> &str {
         let path = self.path.strip_suffix(" (deleted)").unwrap_or(&self.path);
         path.rsplit('/').next().unwrap_or(path)
+    }
+
+    /// Whether the program may have written to an address inside it.
+    pub fn is_writable(&self, at: Addr) -> bool {
+        let holds = |segment: &FileSegment| {
+            segment.pages(self.bias).is_some_and(|(range, _)| range.contains(at))
+        };
+        self.segments.iter().any(|segment| segment.writable && holds(segment))
     }
 
     /// Address of an exported symbol.
@@ -58,19 +75,21 @@ pub struct ModuleMap {
 
 impl ModuleMap {
     /// Finds the modules among the mapped files of a core. `memory` is what the core itself holds.
-    pub fn find(files: &[MappedFile], memory: &dyn Memory, library: &Library) -> Self {
+    pub fn find(files: &Files, memory: &dyn Memory, library: &Library) -> Self {
         let mut by_path: BTreeMap<&str, Vec<&MappedFile>> = BTreeMap::new();
-        for file in files {
+        for file in &files.mapped {
             by_path.entry(&file.path).or_default().push(file);
         }
-        let mut modules: Vec<Module> = by_path
+        let mut modules: Vec<(&str, Module)> = by_path
             .into_iter()
-            .filter_map(|(path, files)| module(path, &files, memory, library))
+            .filter_map(|(path, mapped)| {
+                Some((path, module(path, files.place(path), &mapped, memory, library)?))
+            })
             .collect();
-        modules.sort_by_key(|module| module.range.start);
+        modules.sort_by_key(|(_, module)| module.range.start);
         let paths = modules.iter().enumerate();
-        let paths = paths.map(|(index, module)| (module.path.clone(), index)).collect();
-        Self { modules, paths }
+        let paths = paths.map(|(index, (path, _))| ((*path).to_owned(), index)).collect();
+        Self { modules: modules.into_iter().map(|(_, module)| module).collect(), paths }
     }
 
     /// The modules, by address.
@@ -78,7 +97,7 @@ impl ModuleMap {
         self.modules.iter()
     }
 
-    /// The module that was mapped from a path.
+    /// The module that was mapped from a path of [`Files`].
     pub fn by_path(&self, path: &str) -> Option<&Module> {
         self.paths.get(path).and_then(|index| self.modules.get(*index))
     }
@@ -96,6 +115,7 @@ impl ModuleMap {
 
 fn module(
     path: &str,
+    place: Place<'_>,
     files: &[&MappedFile],
     memory: &dyn Memory,
     library: &Library,
@@ -108,93 +128,32 @@ fn module(
     let start = files.iter().map(|file| file.range.start).min()?;
     let end = files.iter().map(|file| file.range.end).max()?;
     let first = files.iter().find(|file| file.offset == 0)?;
-    let header = ElfInMemory::read(memory, first.range.start);
-    if header == ElfInMemory::Other {
-        return None;
-    }
-    let build_id = match &header {
-        ElfInMemory::Read { build_id, .. } => build_id.clone(),
-        ElfInMemory::Unknown | ElfInMemory::Other => None,
+    let (header, build_id) = match ElfInMemory::read(memory, first.range.start) {
+        ElfInMemory::Read { header, build_id } => (Some(header), build_id),
+        ElfInMemory::Unknown => (None, None),
+        ElfInMemory::Other => return None,
     };
-    let file = library.find(build_id.as_deref(), path);
+    let file = library.find(build_id.as_deref(), place);
     // Programs map data files too (locales, caches). Where the core lacks a file's first page,
     // only a name tells.
-    let known = header != ElfInMemory::Unknown || file.is_ok();
+    let known = header.is_some() || file.is_ok();
     if !known && !path.contains(".so") && !path.contains("/bin/") && !path.contains("/sbin/") {
         return None;
     }
-    let lowest = match (&header, &file) {
-        (ElfInMemory::Read { lowest, .. }, _) => *lowest,
-        (_, Ok(file)) => file.lowest_address(),
-        _ => 0,
+    let (lowest, segments) = match (header, &file) {
+        (Some(header), _) => (header.lowest(), header.segments),
+        (None, Ok(file)) => (file.lowest_address(), file.segments().to_vec()),
+        (None, Err(_)) => (0, Vec::new()),
     };
-    Some(Module {
-        path: path.to_owned(),
-        range: AddrRange { start, end },
-        bias: first.range.start.0.wrapping_sub(lowest),
-        build_id,
-        file,
-    })
-}
-
-/// What the first page of a mapped file says.
-#[derive(Debug, PartialEq, Eq)]
-enum ElfInMemory {
-    /// An ELF file: the lowest `p_vaddr` of its segments (page-aligned) and its build ID.
-    Read { lowest: u64, build_id: Option<String> },
-    /// The page is not in the core.
-    Unknown,
-    /// Not an ELF file.
-    Other,
-}
-
-impl ElfInMemory {
-    fn read(memory: &dyn Memory, start: Addr) -> Self {
-        let Ok(page) = memory.bytes(start, 4096) else { return Self::Unknown };
-        if !page.starts_with(b"\x7fELF") {
-            return Self::Other;
-        }
-        let mut read = (u64::MAX, None);
-        let count = page.get(56..58).and_then(|bytes| bytes.first_chunk()).copied();
-        let count = usize::from(count.map_or(0, u16::from_le_bytes)).min(64);
-        for number in 0..count {
-            // Elf64_Phdr: p_type at 0, p_offset 8, p_vaddr 16, p_filesz 32; the table is at 64.
-            let at = number.saturating_mul(56).saturating_add(64);
-            let Some(entry) = page.get(at..at.saturating_add(56)) else { break };
-            let word = |at: usize| {
-                let bytes = entry.get(at..).and_then(|bytes| bytes.first_chunk());
-                bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
-            };
-            let kind = word(0) & 0xffff_ffff;
-            if kind == 1 {
-                read.0 = read.0.min(word(16) & !0xfff);
-            } else if kind == 4 && read.1.is_none() && word(32) < 4096 {
-                let notes = start.checked_add(word(8));
-                read.1 = notes.and_then(|at| build_id_in(memory, at, word(32)));
-            }
-        }
-        let lowest = if read.0 == u64::MAX { 0 } else { read.0 };
-        Self::Read { lowest, build_id: read.1 }
-    }
-}
-
-/// The build ID in a run of ELF notes: owner `GNU`, type 3.
-fn build_id_in(memory: &dyn Memory, at: Addr, length: u64) -> Option<String> {
-    let notes = memory.bytes(at, usize::try_from(length).ok()?).ok()?;
-    let mut rest: &[u8] = &notes;
-    loop {
-        let number = |at: usize| {
-            let bytes = rest.get(at..)?.first_chunk()?;
-            usize::try_from(u32::from_le_bytes(*bytes)).ok()
-        };
-        let (owner, content, kind) = (number(0)?, number(4)?, number(8)?);
-        let content_at = owner.checked_next_multiple_of(4)?.checked_add(12)?;
-        let end = content_at.checked_add(content)?;
-        if kind == 3 && rest.get(12..16) == Some(b"GNU\0") {
-            return Some(hex(rest.get(content_at..end)?));
-        }
-        rest = rest.get(end.checked_next_multiple_of(4)?..)?;
-    }
+    let bias = first.range.start.0.wrapping_sub(lowest);
+    let path = match (place, &file) {
+        (Place::Lost(_), Ok(file)) => file.origin.clone(),
+        _ => path.to_owned(),
+    };
+    // Behind the last mapping of the file lies what the program headers promise besides.
+    let reach = segments.iter().filter_map(|segment| segment.end(bias)).max();
+    let end = end.max(reach.filter(|_| matches!(place, Place::Lost(_))).unwrap_or(end));
+    Some(Module { path, range: AddrRange { start, end }, segments, bias, build_id, file })
 }
 
 /// Lower-case hex.
@@ -205,18 +164,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// Makes file mappings out of ELF headers in memory, for cores whose notes are lost. A file's
-/// other mappings are not known then; the module's range is its first mapping's segment.
-pub fn mapped_files_by_header(starts: &[AddrRange], memory: &dyn Memory) -> Vec<MappedFile> {
-    let is_elf = |range: &&AddrRange| {
-        memory.bytes(range.start, 4).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"))
-    };
-    let named = |(number, range): (usize, &AddrRange)| MappedFile {
-        range: *range,
-        offset: 0,
-        path: format!("unnamed-module-{}", wide(number).saturating_add(1)),
-    };
-    starts.iter().filter(is_elf).enumerate().map(named).collect()
 }

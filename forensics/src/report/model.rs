@@ -147,6 +147,13 @@ pub struct WalkedReport {
     pub complete: bool,
     /// Bytes that lie in no fragment the walk saw.
     pub lost_bytes: u64,
+    /// How many fragments, used and free, the block's own counters imply; null where they
+    /// contradict themselves.
+    pub expected_fragments: Option<u64>,
+    /// Bytes of the pool that lie in what the walk saw, the block included.
+    pub seen_bytes: u64,
+    /// Bytes of the pool, by its block.
+    pub expected_bytes: u64,
     /// Fragments with overwritten check words.
     pub damaged_fragments: u64,
     /// Places where the lists of free fragments are wrong.
@@ -342,6 +349,9 @@ fn walked_report(walked: &Walked) -> WalkedReport {
         largest_free_bytes: summary.largest_free,
         complete: summary.complete,
         lost_bytes: summary.lost_bytes,
+        expected_fragments: walked.expected_fragments,
+        seen_bytes: walked.seen_bytes(),
+        expected_bytes: walked.expected_bytes(),
         damaged_fragments: summary.damaged.count,
         list_faults: summary.list_faults.count,
         header_visits: summary.header_visits,

@@ -260,6 +260,15 @@ fn walk_text(counters: &Counters, walked: &WalkedReport, out: &mut dyn Write) ->
         count(walked.free_fragments),
         size(walked.largest_free_bytes),
     )?;
+    if !walked.complete {
+        let seen = walked.used_fragments.saturating_add(walked.free_fragments);
+        let of = match walked.expected_fragments {
+            Some(expected) => format!("{} of {} fragments", count(seen), count(expected)),
+            None => format!("{} of an unknown number of fragments", count(seen)),
+        };
+        let (bytes, all) = (size(walked.seen_bytes), size(walked.expected_bytes));
+        writeln!(out, "  coverage   {of}, {bytes} of {all} of the pool seen")?;
+    }
     if walked.lost_bytes > 0 {
         writeln!(out, "  not seen   {} in no fragment", size(walked.lost_bytes))?;
     }

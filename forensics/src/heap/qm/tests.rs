@@ -241,6 +241,19 @@ fn a_pool_that_is_cut_gives_what_is_there() {
     assert_eq!(absent.why, crate::memory::Why::Truncated);
 }
 
+/// Seen on a real core: the large free fragment at a pool's end begins where small ones were, and
+/// their trailers are still in it.
+#[test]
+fn where_the_end_of_a_fragment_is_cut_off_no_old_one_inside_it_is_believed() {
+    let mut image = Image::new(56, 235_152, FRAGMENTS);
+    let last = image.headers.len() - 1;
+    image.merge(2, last);
+    let steps = steps(&image.memory(image.headers[last] + 20));
+    assert_eq!(headers(&steps), image.true_headers(&[0, 1]));
+    let Some(Step::Break(found)) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!((found.at, found.resumed_at), (image.address(image.headers[2]), None));
+}
+
 #[test]
 fn a_block_is_found_without_any_symbol() {
     let image = image_56();

@@ -19,7 +19,7 @@ mod walk;
 use super::infer::AtBreak;
 use super::lists::FreeLists;
 use super::pool::{Block, Known, Manager, Pool};
-use super::{Counters, Landmark, NotAnArena, Step, Tally, chain};
+use super::{BreakCause, Counters, Landmark, NotAnArena, Step, Tally, chain};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, NoField};
 use crate::memory::Memory;
@@ -116,7 +116,12 @@ impl Manager for Tlsf {
             return false;
         }
         let Ok(pool) = Pool::new(at, *shape, memory) else { return false };
-        let mut steps = Self::walk(&pool, AtBreak::Stop).take(ENOUGH).peekable();
-        steps.peek().is_some() && steps.all(|step| matches!(step, Step::Fragment(_)))
+        // What is behind a cut does not speak against the fragments before it.
+        let fits = |step: Step| match step {
+            Step::Fragment(_) => true,
+            Step::Break(found) => matches!(found.why, BreakCause::Absent(_)),
+        };
+        let mut steps = Self::walk(&pool, AtBreak::Stop).take(ENOUGH);
+        matches!(steps.next(), Some(Step::Fragment(_))) && steps.all(fits)
     }
 }
