@@ -1,9 +1,10 @@
 //! One pool, walked and named.
 
+use super::pointers::Pointers;
 use super::{CaseOptions, Member};
 use crate::addr::AddrRange;
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Break, Counters, Neighbour};
+use crate::heap::{self, Allocator, BacktraceShape, Break, Counters, Neighbour};
 use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
 use crate::layout::LayoutSource;
 use crate::leak::{Summary, SummaryOptions, summarise};
@@ -42,6 +43,11 @@ pub struct Walked {
     pub names: Vec<OwnerName>,
     /// The first bytes at each of `summary.breaks`, as far as they are known.
     pub broken_bytes: Vec<Option<Vec<u8>>>,
+    /// Pointers among `broken_bytes`, and among the words found in place of check words, in the
+    /// order of `summary.breaks` and `summary.damaged`.
+    pub pointers: Pointers,
+    /// Where fragments keep the calls that led to their allocation, in builds that do.
+    pub backtrace: Option<BacktraceShape>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
 }
@@ -102,6 +108,18 @@ pub(super) fn walk(
     }
 }
 
+/// Where a pool lies, without walking it.
+pub(super) fn range(member: &Member, root: &PoolRoot) -> Option<AddrRange> {
+    let known = root.manager.as_deref();
+    let memory = &member.process.memory;
+    let mut candidates =
+        heap::ALL.iter().filter(|allocator| known.is_none_or(|name| name == allocator.name()));
+    candidates.find_map(|allocator| {
+        let arena = allocator.arena(root.block, memory, program(member, root)).ok()?;
+        Some(arena.range())
+    })
+}
+
 fn walk_with(
     allocator: &dyn Allocator,
     member: &Member,
@@ -133,6 +151,8 @@ fn walk_with(
         summary,
         names: owners,
         broken_bytes,
+        pointers: Pointers::default(),
+        backtrace: arena.backtrace(),
         name_gaps,
     })
 }

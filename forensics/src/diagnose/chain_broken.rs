@@ -1,7 +1,8 @@
 //! A pool whose chain of fragments cannot be followed everywhere.
 
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
-use crate::case::{Case, Pool, Walked};
+use crate::addr::Addr;
+use crate::case::{Case, Pointer, Pool, Walked};
 use crate::heap::{Break, BreakCause, Neighbour};
 use crate::units::{count, size};
 
@@ -9,6 +10,8 @@ pub(super) struct ChainBroken;
 
 /// Breaks that are told one by one.
 const TOLD: usize = 5;
+/// Pointers that are told of each damaged place.
+const TOLD_POINTERS: usize = 4;
 
 impl Rule for ChainBroken {
     fn id(&self) -> &'static str {
@@ -36,9 +39,13 @@ impl ChainBroken {
             .breaks
             .iter()
             .zip(&walked.broken_bytes)
+            .enumerate()
             .take(TOLD)
-            .flat_map(|((found, before), bytes)| {
-                facts(walked, found, before.as_ref(), bytes.as_deref())
+            .flat_map(|(number, ((found, before), bytes))| {
+                let pointers = walked.pointers.in_breaks.get(number);
+                let mut facts = facts(walked, found, before.as_ref(), bytes.as_deref());
+                facts.extend(pointer_facts(found.at, pointers));
+                facts
             })
             .collect();
         if summary.breaks.len() > TOLD {
@@ -96,6 +103,12 @@ fn facts(
     };
     facts.push(fact(goes_on));
     facts
+}
+
+/// What the first words of a damaged place point at.
+pub(super) fn pointer_facts(at: Addr, pointers: Option<&Vec<Pointer>>) -> Vec<Fact> {
+    let told = pointers.into_iter().flatten().take(TOLD_POINTERS);
+    told.map(|pointer| fact_at(at, format!("at {at}: {pointer}"))).collect()
 }
 
 /// The fragment before a damaged place, for a person.

@@ -1,6 +1,6 @@
 //! Fragments whose check words are not the allocator's.
 
-use super::chain_broken::neighbour;
+use super::chain_broken::{neighbour, pointer_facts};
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
 use crate::case::{Case, Walked};
 use crate::heap::{Damage, Fragment, Neighbour};
@@ -27,8 +27,14 @@ impl Rule for CheckOverwritten {
                 .summary
                 .damaged
                 .iter()
+                .enumerate()
                 .take(TOLD)
-                .flat_map(|(fragment, before)| facts(walked, fragment, before.as_ref()))
+                .flat_map(|(number, (fragment, before))| {
+                    let pointers = walked.pointers.in_damaged.get(number);
+                    let mut facts = facts(walked, fragment, before.as_ref());
+                    facts.extend(pointer_facts(fragment.header, pointers));
+                    facts
+                })
                 .collect();
             if walked.summary.damaged.len() > TOLD {
                 facts.push(fact(format!("{count} fragments in all")));

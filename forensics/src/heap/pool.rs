@@ -3,7 +3,7 @@
 //! becomes an [`Allocator`] by that.
 
 use super::infer::{self, AtBreak};
-use super::{Allocator, Arena, Counters, NotAnArena, Step, Tally};
+use super::{Allocator, Arena, BacktraceShape, Counters, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField, dwarf};
 use crate::memory::Memory;
@@ -47,6 +47,11 @@ pub(super) trait Manager: Copy + Sync + 'static {
 
     /// What the manager would count as `real_used`, in bytes.
     fn real_used(shape: &Self::Shape, block: &Block, fragments: Tally) -> u64;
+
+    /// Where fragments keep the calls that led to their allocation; most layouts do not.
+    fn backtrace(_shape: &Self::Shape) -> Option<BacktraceShape> {
+        None
+    }
 
     /// Offset in the block of the pointer that a scan without symbols goes by.
     fn landmark(shape: &Self::Shape) -> u64;
@@ -257,6 +262,10 @@ impl<M: Manager> Arena for Pool<'_, M> {
 
     fn source(&self) -> LayoutSource {
         self.source.clone()
+    }
+
+    fn backtrace(&self) -> Option<BacktraceShape> {
+        M::backtrace(&self.shape)
     }
 
     fn walk(&self) -> Box<dyn Iterator<Item = Step> + '_> {

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use object::Object as _;
 use object::read::ObjectSegment as _;
 
+use super::symbols::{AddressTable, Spot};
 use crate::bytes::Blob;
 
 /// A symbol that has an address.
@@ -26,7 +27,9 @@ pub struct ModuleFile {
     pub build_id: Option<String>,
     blob: Blob,
     lowest: u64,
+    highest: u64,
     symbols: OnceLock<HashMap<String, Symbol>>,
+    by_address: OnceLock<AddressTable>,
 }
 
 impl ModuleFile {
@@ -44,12 +47,34 @@ impl ModuleFile {
         let elf = object::File::parse(bytes).map_err(|error| format!("not readable: {error}"))?;
         let build_id = elf.build_id().ok().flatten().map(super::hex);
         let lowest = elf.segments().map(|segment| segment.address() & !0xfff).min().unwrap_or(0);
-        Ok(Self { origin: origin.into(), build_id, lowest, symbols: OnceLock::new(), blob })
+        let end =
+            |segment: object::Segment<'_, '_>| segment.address().saturating_add(segment.size());
+        let highest = elf.segments().map(end).max().unwrap_or(0);
+        Ok(Self {
+            origin: origin.into(),
+            build_id,
+            lowest,
+            highest,
+            symbols: OnceLock::new(),
+            by_address: OnceLock::new(),
+            blob,
+        })
     }
 
     /// Lowest address of its segments, rounded down to a page; 0 for libraries.
     pub fn lowest_address(&self) -> u64 {
         self.lowest
+    }
+
+    /// First address behind its segments in memory, `.bss` included.
+    pub fn highest_address(&self) -> u64 {
+        self.highest
+    }
+
+    /// What lies at an address in the file (`p_vaddr`, `st_value`).
+    pub fn at(&self, value: u64) -> Spot {
+        let table = self.by_address.get_or_init(|| AddressTable::read(self.bytes()));
+        table.at(value, self.bytes())
     }
 
     /// Its bytes as a blob.

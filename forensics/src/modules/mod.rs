@@ -8,12 +8,14 @@
 
 mod file;
 mod library;
+mod symbols;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use file::{ModuleFile, Symbol};
 pub use library::{Library, LibraryOptions};
+pub use symbols::{NearSymbol, Spot};
 
 use crate::addr::{Addr, AddrRange};
 use crate::core::MappedFile;
@@ -27,6 +29,9 @@ pub struct Module {
     pub path: String,
     /// From its lowest to its highest mapping.
     pub range: AddrRange,
+    /// From its lowest mapping to the end of its last segment in memory: `range` and the part of
+    /// `.bss` that no file backs.
+    pub image: AddrRange,
     /// What is added to an address in the file (`p_vaddr`, `st_value`) to get one in memory.
     pub bias: u64,
     /// Its build ID as the core's memory says it, lower-case hex.
@@ -46,6 +51,17 @@ impl Module {
     pub fn symbol(&self, name: &str) -> Option<Addr> {
         let symbol = self.file.as_ref().ok()?.symbol(name)?;
         Some(Addr(symbol.value.wrapping_add(self.bias)))
+    }
+
+    /// The address in the file (`p_vaddr`, `st_value`) of an address in memory.
+    pub fn address_in_file(&self, at: Addr) -> u64 {
+        at.0.wrapping_sub(self.bias)
+    }
+
+    /// What lies at an address in memory; empty without the file.
+    pub fn spot(&self, at: Addr) -> Spot {
+        let file = self.file.as_ref().ok();
+        file.map(|file| file.at(self.address_in_file(at))).unwrap_or_default()
     }
 }
 
@@ -88,6 +104,11 @@ impl ModuleMap {
         self.modules.iter().find(|module| module.range.contains(at))
     }
 
+    /// The module in whose image an address lies, `.bss` included.
+    pub fn covering(&self, at: Addr) -> Option<&Module> {
+        self.at(at).or_else(|| self.modules.iter().find(|module| module.image.contains(at)))
+    }
+
     /// The first module, by address, that exports a symbol, and the symbol's address.
     pub fn symbol(&self, name: &str) -> Option<(&Module, Addr)> {
         self.modules.iter().find_map(|module| Some((module, module.symbol(name)?)))
@@ -128,10 +149,18 @@ fn module(
         (_, Ok(file)) => file.lowest_address(),
         _ => 0,
     };
+    let highest = match (&header, &file) {
+        (ElfInMemory::Read { highest, .. }, _) => *highest,
+        (_, Ok(file)) => file.highest_address(),
+        _ => 0,
+    };
+    let bias = first.range.start.0.wrapping_sub(lowest);
+    let in_memory = highest.checked_add(bias).and_then(|at| at.checked_next_multiple_of(4096));
     Some(Module {
         path: path.to_owned(),
         range: AddrRange { start, end },
-        bias: first.range.start.0.wrapping_sub(lowest),
+        image: AddrRange { start, end: in_memory.map_or(end, Addr).max(end) },
+        bias,
         build_id,
         file,
     })
@@ -140,8 +169,9 @@ fn module(
 /// What the first page of a mapped file says.
 #[derive(Debug, PartialEq, Eq)]
 enum ElfInMemory {
-    /// An ELF file: the lowest `p_vaddr` of its segments (page-aligned) and its build ID.
-    Read { lowest: u64, build_id: Option<String> },
+    /// An ELF file: the lowest `p_vaddr` of its segments (page-aligned), the first address behind
+    /// the last of them, and its build ID.
+    Read { lowest: u64, highest: u64, build_id: Option<String> },
     /// The page is not in the core.
     Unknown,
     /// Not an ELF file.
@@ -154,11 +184,12 @@ impl ElfInMemory {
         if !page.starts_with(b"\x7fELF") {
             return Self::Other;
         }
-        let mut read = (u64::MAX, None);
+        let (mut lowest, mut highest, mut build_id) = (u64::MAX, 0, None);
         let count = page.get(56..58).and_then(|bytes| bytes.first_chunk()).copied();
         let count = usize::from(count.map_or(0, u16::from_le_bytes)).min(64);
         for number in 0..count {
-            // Elf64_Phdr: p_type at 0, p_offset 8, p_vaddr 16, p_filesz 32; the table is at 64.
+            // Elf64_Phdr: p_type at 0, p_offset 8, p_vaddr 16, p_filesz 32, p_memsz 40; the
+            // table is at 64.
             let at = number.saturating_mul(56).saturating_add(64);
             let Some(entry) = page.get(at..at.saturating_add(56)) else { break };
             let word = |at: usize| {
@@ -167,14 +198,15 @@ impl ElfInMemory {
             };
             let kind = word(0) & 0xffff_ffff;
             if kind == 1 {
-                read.0 = read.0.min(word(16) & !0xfff);
-            } else if kind == 4 && read.1.is_none() && word(32) < 4096 {
+                lowest = lowest.min(word(16) & !0xfff);
+                highest = highest.max(word(16).saturating_add(word(40)));
+            } else if kind == 4 && build_id.is_none() && word(32) < 4096 {
                 let notes = start.checked_add(word(8));
-                read.1 = notes.and_then(|at| build_id_in(memory, at, word(32)));
+                build_id = notes.and_then(|at| build_id_in(memory, at, word(32)));
             }
         }
-        let lowest = if read.0 == u64::MAX { 0 } else { read.0 };
-        Self::Read { lowest, build_id: read.1 }
+        let lowest = if lowest == u64::MAX { 0 } else { lowest };
+        Self::Read { lowest, highest, build_id }
     }
 }
 

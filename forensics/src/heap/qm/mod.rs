@@ -16,7 +16,7 @@ mod walk;
 
 use super::infer::AtBreak;
 use super::pool::{Block, Known, Manager};
-use super::{NotAnArena, Step, Tally};
+use super::{BacktraceShape, NotAnArena, Step, Tally};
 use crate::addr::Addr;
 use crate::layout::{Layout, NoField};
 use crate::memory::{Cursor, Memory};
@@ -57,6 +57,10 @@ impl Manager for QMalloc {
         let overhead = shape.header.saturating_add(shape.trailer);
         let fragments_bytes = all.saturating_mul(overhead).saturating_add(fragments.used_bytes);
         block.length().saturating_add(fragments_bytes)
+    }
+
+    fn backtrace(shape: &Shape) -> Option<BacktraceShape> {
+        shape.backtrace
     }
 
     fn landmark(shape: &Shape) -> u64 {
