@@ -81,7 +81,7 @@ impl Mappings {
             .filter_map(|thread| Some((thread.stack_pointer(process.core.machine)?, thread.tid)))
             .collect();
         threads.sort_unstable();
-        let leader = process.core.pid();
+        let leader = process.core.pid().or(process.pid);
         let mut mappings = Self { list, threads, leader, heap: None };
         mappings.heap = mappings.find_heap(process);
         mappings

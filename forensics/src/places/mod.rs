@@ -12,6 +12,8 @@
 mod glibc;
 mod mappings;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 
