@@ -8,8 +8,10 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use bundle::PAGE_SIZE;
@@ -80,9 +82,17 @@ fn case(input: &Path, this_host: bool) -> Case {
 
 /// Asks an input about the worker: a question is answered by `ask`.
 fn with_places(input: &Path, this_host: bool, ask: impl FnOnce(&dyn Fn(u64) -> Option<Place>)) {
+    with_places_of(worker().pid, input, this_host, ask);
+}
+
+fn with_places_of(
+    pid: u32,
+    input: &Path,
+    this_host: bool,
+    ask: impl FnOnce(&dyn Fn(u64) -> Option<Place>),
+) {
     let case = case(input, this_host);
-    let pid = Some(worker().pid);
-    let index = case.members.iter().position(|member| member.process.pid == pid).unwrap();
+    let index = case.members.iter().position(|member| member.process.pid == Some(pid)).unwrap();
     let places: Places<'_> = case.places();
     ask(&|value| places.of(index, value));
 }
@@ -233,7 +243,7 @@ fn parse_symbol(line: &str) -> Option<Symbol> {
 fn info_symbol(executable: &Path, core: &Path, addresses: &[u64]) -> Vec<String> {
     let commands: Vec<String> = addresses
         .iter()
-        .flat_map(|at| [format!("echo >>>"), format!("info symbol {at:#x}")])
+        .flat_map(|at| ["echo >>>".to_owned(), format!("info symbol {at:#x}")])
         .collect();
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     let said = gdb::ask(executable, core, &commands);
@@ -378,4 +388,63 @@ fn registers_are_those_of_gdb_in_both() {
     let place = ours["rip"].1.clone().unwrap();
     assert!(place.ends_with(&format!("{}+{:#x}", pc.name, pc.offset)), "{place}; gdb: {pc:?}");
     assert_eq!(registers(&worker.bundle), ours, "the bundle's (left) and gdb's core's");
+}
+
+/// A program whose threads have arenas of their own, and what it says of its addresses.
+struct Arenas {
+    child: Child,
+    /// (address, its place)
+    said: Vec<(u64, String)>,
+}
+
+impl Arenas {
+    fn start(scratch: &Path) -> Self {
+        let program = scratch.join("arenas");
+        let mut compiler = Command::new("gcc");
+        compiler.args(["-O1", "-pthread", "-o"]).arg(&program);
+        compiler.arg(tools::workspace().join("testbed/config/arenas.c"));
+        tools::run(&mut compiler, tools::PATIENCE).expect(&[0]);
+        let mut child = Command::new(&program).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = lines.map(Result::unwrap).take_while(|line| line != "ready");
+        let said = lines.map(|line| Self::parse(&line)).collect();
+        Self { child, said }
+    }
+
+    /// `heap 0x…` or `stack TID 0x…`
+    fn parse(line: &str) -> (u64, String) {
+        let (place, address) = line.rsplit_once(" 0x").unwrap();
+        let place = match place.split_once(' ') {
+            Some((_, thread)) => format!("stack of thread {thread}"),
+            None => "C heap".to_owned(),
+        };
+        (u64::from_str_radix(address, 16).unwrap(), place)
+    }
+}
+
+impl Drop for Arenas {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn threads_have_stacks_and_arenas_of_their_own() {
+    let scratch = tools::scratch("places-arenas");
+    let arenas = Arenas::start(&scratch);
+    let pid = arenas.child.id();
+    let (bundle, core) = (scratch.join("arenas.tar.zst"), scratch.join("core"));
+    tools::collect(pid, &bundle);
+    gdb::gcore(pid, &core);
+    let heap = arenas.said.iter().filter(|(_, place)| place == "C heap").count();
+    assert_eq!((heap, arenas.said.len()), (1 + 2 + 20 + 50 + 4, heap + 5));
+    for (input, this_host) in [(&bundle, false), (&core, true)] {
+        with_places_of(pid, input, this_host, |ask| {
+            for (at, place) in &arenas.said {
+                let said = ask(*at).map(|place| place.to_string());
+                assert_eq!(said.as_ref(), Some(place), "{at:#x} in {}", input.display());
+            }
+        });
+    }
 }
