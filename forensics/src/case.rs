@@ -3,6 +3,7 @@
 //! Reads: [`Evidence`]. Promises: a process or pool that fails costs only itself and leaves a gap;
 //! the shared pool is walked once, through the process that knows most of it.
 
+mod inside;
 mod pointers;
 mod pool;
 
@@ -19,6 +20,7 @@ use crate::num::wide;
 use crate::places::{Named, Places, PoolPlace};
 use crate::process::Process;
 
+pub use inside::Inside;
 pub use pointers::{Pointer, Pointers};
 pub use pool::{Pool, Walked};
 
@@ -233,7 +235,10 @@ impl Case {
             let member = self.members.get(pool.member)?;
             Some(Pointers::of(pool, &member.process.memory, &places))
         };
-        let found: Vec<_> = self.pools.iter().map(in_pool).collect();
+        let mut found: Vec<_> = self.pools.iter().map(in_pool).collect();
+        for pointers in found.iter_mut().flatten() {
+            pointers.find_fragments(&self.pools, &self.members);
+        }
         for (pool, pointers) in self.pools.iter_mut().zip(found) {
             if let Ok(walked) = &mut pool.walked {
                 walked.pointers = pointers.unwrap_or_default();

@@ -199,7 +199,11 @@ fn pointers_written_over_a_header_are_told_by_what_they_point_at() {
     let private = address(&heap["pools"][0]["block"]) + 0x100;
     let one = case.victim(9);
     let header = case.fragments[one].header;
-    let shared = case.fragments[one + 3].header;
+    let target = &case.fragments[one + 3];
+    assert_eq!(target.state, "used");
+    let shared = target.header + HEADER + 8;
+    let target =
+        format!("inside the fragment at {:#x} ({} bytes, of ", target.header + HEADER, target.size);
     // The size leads out of the pool; then a number, and pointers to three places.
     let words =
         [1 << 40, 148, shared, private, address(&stack["value"]), 0xc0c0_c0c0, 0x1234_5678_0000];
@@ -208,7 +212,7 @@ fn pointers_written_over_a_header_are_told_by_what_they_point_at() {
     // In one line whatever its width: a fact is wrapped.
     let text = report(&core).split_whitespace().collect::<Vec<_>>().join(" ");
     for wanted in [
-        format!("at {header:#x}: word at +16 ({shared:#x}) points into SHM"),
+        format!("at {header:#x}: word at +16 ({shared:#x}) points into SHM, {target}"),
         format!("at {header:#x}: word at +24 ({private:#x}) points into PKG of one of"),
         format!("word at +32 ({}) points into stack of one of", stack["value"].as_str().unwrap()),
         "word at +40 (0xc0c0c0c0) is the allocator's first end check".to_owned(),

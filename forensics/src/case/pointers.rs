@@ -1,8 +1,10 @@
 //! What the words in damaged places point at: often that tells who wrote them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Pool;
+use super::inside::{self, Inside};
+use super::{Member, Pool};
 use crate::addr::Addr;
 use crate::heap::{Damage, Fragment};
 use crate::kamailio::PoolKind;
@@ -15,6 +17,9 @@ const HEADER: usize = 64;
 /// Bytes behind a payload that are looked at: the check words. What follows them are links, which
 /// point into the pool in whole fragments too.
 const TRAILER: usize = 16;
+/// Pointers into the shared pool, of breaks and of damaged fragments each, whose fragments are looked
+/// up: more than are told.
+const LOOKED_UP: usize = 100;
 
 /// A word in a damaged place that points at something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +32,21 @@ pub struct Pointer {
     pub value: u64,
     /// What it points at.
     pub place: Place,
+    /// The fragment that it points into, if that was looked for.
+    pub inside: Option<Inside>,
 }
 
 /// `word at +16 (0x7f…) points into SHM`
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offset, in_trailer, value, place } = self;
+        let Self { offset, in_trailer, value, place, inside } = self;
         let behind = if *in_trailer { " behind its end" } else { "" };
         let verb = match place {
             Place::Pattern(_) => "is",
             _ => "points into",
         };
-        write!(f, "word at +{offset}{behind} ({value:#x}) {verb} {place}")
+        write!(f, "word at +{offset}{behind} ({value:#x}) {verb} {place}")?;
+        inside.iter().try_for_each(|inside| write!(f, ", {inside}"))
     }
 }
 
@@ -65,6 +73,33 @@ impl Pointers {
             in_damaged: damaged.map(|(fragment, _)| finder.around(fragment)).collect(),
         }
     }
+}
+
+impl Pointers {
+    /// Finds the fragments of the shared pool that the first pointers lead into.
+    pub(super) fn find_fragments(&mut self, pools: &[Pool], members: &[Member]) {
+        let mut shared = first_shared(&mut self.in_breaks);
+        shared.extend(first_shared(&mut self.in_damaged));
+        if shared.is_empty() {
+            return;
+        }
+        let pool = pools.iter().find(|pool| pool.kind == PoolKind::Shm);
+        let Some((pool, member)) = pool.and_then(|pool| Some((pool, members.get(pool.member)?)))
+        else {
+            return;
+        };
+        let wanted = shared.iter().map(|pointer| Addr(pointer.value)).collect();
+        let found: BTreeMap<Addr, Inside> =
+            inside::find(pool, member, wanted).into_iter().collect();
+        for pointer in &mut shared {
+            pointer.inside = found.get(&Addr(pointer.value)).cloned();
+        }
+    }
+}
+
+fn first_shared(list: &mut [Vec<Pointer>]) -> Vec<&mut Pointer> {
+    let all = list.iter_mut().flatten();
+    all.filter(|pointer| pointer.place == Place::Shm).take(LOOKED_UP).collect()
 }
 
 struct Finder<'a> {
@@ -96,7 +131,8 @@ impl Finder<'_> {
         let pointer = |(number, word): (usize, &[u8; 8])| {
             let value = u64::from_le_bytes(*word);
             let place = self.place(value).filter(|place| is_foreign(place, in_trailer))?;
-            Some(Pointer { offset: wide(number).saturating_mul(8), in_trailer, value, place })
+            let offset = wide(number).saturating_mul(8);
+            Some(Pointer { offset, in_trailer, value, place, inside: None })
         };
         words.enumerate().filter_map(pointer).collect()
     }

@@ -158,7 +158,7 @@ fn walk_with(
 }
 
 /// The file that exports the pool's root: the one whose debug information describes it.
-fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a ModuleFile> {
+pub(super) fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a ModuleFile> {
     let FoundBy::Symbol { name, .. } = root.found_by else { return None };
     let (module, _) = member.process.modules.symbol(name)?;
     module.file.as_deref().ok()

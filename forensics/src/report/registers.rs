@@ -70,3 +70,34 @@ fn of_thread(
     };
     ThreadRegisters { tid: thread.tid, values: registers.iter().map(report).collect(), missing }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Evidence;
+
+    fn report(machine: &str) -> ThreadRegisters {
+        let thread = Thread { tid: 7, signal: 0, registers: vec![0x18; 34], record: None };
+        of_thread(&thread, machine, 0, &Places::new(&Evidence::default(), Vec::new(), Vec::new()))
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said() {
+        let report = report("aarch64");
+        assert!(report.values.is_empty());
+        let said = "registers of aarch64 are not supported, only those of x86-64";
+        assert_eq!(report.missing.as_deref(), Some(said));
+    }
+
+    #[test]
+    fn flags_and_selectors_point_nowhere() {
+        let report = report("x86-64");
+        let place = |name: &str| {
+            let found = report.values.iter().find(|register| register.name == name).unwrap();
+            found.place.as_deref()
+        };
+        assert_eq!(place("rdi"), Some("NULL + 0x18"));
+        assert_eq!([place("eflags"), place("cs"), place("orig_rax")], [None; 3]);
+        assert_eq!(report.missing, None);
+    }
+}
