@@ -122,6 +122,7 @@ impl Worker {
             "[vdso]" => "the kernel's vDSO".to_owned(),
             "" => self.of_nameless(at),
             name if is_module(name) => module_name(name),
+            name if name.starts_with("/dev/zero") => "shared memory outside the pools".to_owned(),
             name => format!("mapped file {name}"),
         }
     }

@@ -39,14 +39,27 @@ pub(super) enum Name {
     Stack,
     /// `[vdso]`
     Vdso,
-    /// A file, or memory shared without one.
+    /// Memory that processes share without a file.
+    Shared,
+    /// A file.
     File(String),
+}
+
+impl Name {
+    /// Of a mapping that the kernel lists with a path.
+    fn of_path(path: &str) -> Self {
+        let nameless = ["/dev/zero", "/SYSV", "/memfd:", "/anon_hugepage"];
+        match nameless.iter().any(|start| path.starts_with(start)) {
+            true => Self::Shared,
+            false => Self::File(path.to_owned()),
+        }
+    }
 }
 
 impl Mapping {
     /// Whether it is memory of the process's own: anonymous and writable.
     pub(super) fn is_private_memory(&self) -> bool {
-        self.writable && !matches!(self.name, Some(Name::File(_) | Name::Vdso))
+        self.writable && !matches!(self.name, Some(Name::File(_) | Name::Shared | Name::Vdso))
     }
 }
 
@@ -152,7 +165,7 @@ fn parse_line(line: &str) -> Option<Mapping> {
         "[stack]" => Some(Name::Stack),
         "[vdso]" => Some(Name::Vdso),
         other if other.is_empty() || other.starts_with('[') => None,
-        path => Some(Name::File(path.to_owned())),
+        path => Some(Name::of_path(path)),
     };
     let range = AddrRange { start, end };
     (start < end).then_some(Mapping { range, writable: permissions.contains('w'), name })
@@ -167,7 +180,7 @@ fn of_core(core: &CoreFile, memory: &SegmentMap) -> Vec<Mapping> {
         let index = files.partition_point(|file| file.range.end <= range.start);
         let file = files.get(index).filter(|file| file.range.contains(range.start));
         let name = match file {
-            Some(file) => Some(Name::File(file.path.clone())),
+            Some(file) => Some(Name::of_path(&file.path)),
             None if vdso.is_some_and(|(_, at)| *at == range.start.0) => Some(Name::Vdso),
             None => None,
         };

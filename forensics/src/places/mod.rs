@@ -107,6 +107,7 @@ impl<'a> Places<'a> {
         match mapping.and_then(|mapping| mapping.name.as_ref()) {
             Some(Name::Heap) => return Some(Place::CHeap),
             Some(Name::Vdso) => return Some(Place::Vdso),
+            Some(Name::Shared) => return Some(Place::Shared),
             Some(Name::File(path)) => return Some(Place::File { path: path.clone() }),
             Some(Name::Stack) | None => {}
         }

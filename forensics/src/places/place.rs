@@ -34,9 +34,11 @@ pub enum Place {
     Module(ModulePlace),
     /// The code that the kernel maps into every process.
     Vdso,
-    /// A mapped file that is no module, or shared memory that is no pool.
+    /// Memory that processes share without a file, and no pool.
+    Shared,
+    /// A mapped file that is no module.
     File {
-        /// Its path or name.
+        /// Its path.
         path: String,
     },
     /// Mapped; the snapshot does not tell what it is.
@@ -106,6 +108,7 @@ impl fmt::Display for Place {
             Self::CHeap => f.write_str("C heap"),
             Self::Module(place) => place.fmt(f),
             Self::Vdso => f.write_str("the kernel's vDSO"),
+            Self::Shared => f.write_str("shared memory outside the pools"),
             Self::File { path } => write!(f, "mapped file {path}"),
             Self::Unknown => f.write_str("mapped, not known what"),
         }
