@@ -1,5 +1,6 @@
 //! What `forensics` says of addresses and registers, against the kernel's list of mappings and
-//! gdb's `info symbol`, for a bundle and for gdb's core of the same stopped worker.
+//! gdb's `info symbol`, for a bundle, for gdb's core of the same stopped worker, and for the core that
+//! the kernel writes when that dies.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,16 +24,17 @@ use object::SymbolKind;
 use serde_json::Value;
 use testbed::kamailio::{Instance, Options};
 use testbed::proc::{self, Mapping};
-use testbed::{gdb, oracle, tools};
+use testbed::{gdb, kernel, oracle, tools};
 
 const KAMAILIO: &str = "/usr/sbin/kamailio";
 
-/// A worker as the kernel showed it while it stood still, and its two dumps.
+/// A worker as the kernel showed it while it stood still, and its dumps.
 struct Worker {
     pid: u32,
     mappings: Vec<Mapping>,
     bundle: PathBuf,
     core: PathBuf,
+    kernel_core: PathBuf,
     private: Range<u64>,
     shared: Range<u64>,
 }
@@ -69,7 +71,9 @@ fn make_worker() -> Worker {
         block..block + length
     });
     let [private, shared] = length;
-    Worker { pid, mappings, bundle, core, private, shared }
+    let kernel_core = scratch.join("kernel.core");
+    kernel::dump(pid, instance.directory(), &kernel_core);
+    Worker { pid, mappings, bundle, core, kernel_core, private, shared }
 }
 
 /// The case that an input is, without a walk.
@@ -221,6 +225,11 @@ fn in_gdbs_core_every_mapping_is_what_the_kernel_says() {
         check_mappings(ask);
         check_values(ask);
     });
+}
+
+#[test]
+fn in_the_kernels_core_every_mapping_is_what_the_kernel_said() {
+    with_places(&worker().kernel_core, true, check_mappings);
 }
 
 /// What gdb says of an address: name, offset and section.
