@@ -3,7 +3,9 @@
 //! Reads: [`Evidence`]. Promises: a process or pool that fails costs only itself and leaves a gap;
 //! the shared pool is walked once, through the process that knows most of it.
 
+mod inside;
 mod overwritten;
+mod pointers;
 mod pool;
 
 use std::collections::BTreeSet;
@@ -16,9 +18,12 @@ use crate::kamailio::{self, Missing, PoolKind, ProcessEntry, ProcessTable, Roots
 use crate::leak::{self, Summary};
 use crate::memory::Absent;
 use crate::modules::{Library, LibraryOptions, ModuleFile};
+use crate::places::{Named, Places, PoolPlace};
 use crate::process::Process;
 
+pub use inside::Inside;
 pub use overwritten::Overwritten;
+pub use pointers::{Pointer, Pointers};
 pub use pool::{Pool, SizeGroup, Walked, WildOwner};
 
 /// What to do with the pools.
@@ -155,6 +160,7 @@ impl Case {
             summaries.iter_mut().for_each(|summary| summary.fragments = Vec::new());
         }
         self.pools = shm.into_iter().chain(private).collect();
+        self.find_pointers();
         for pool in &self.pools {
             let name = self.members.get(pool.member).map(|member| pool_name(pool.kind, member));
             self.gaps.extend(pool.gaps(&name.unwrap_or_default()));
@@ -197,6 +203,59 @@ impl Case {
             }
         }
         best
+    }
+
+    /// What lies where in each process, by its index in `members`. A pool that was not walked is
+    /// known by its block.
+    pub fn places(&self) -> Places<'_> {
+        let processes = self
+            .members
+            .iter()
+            .map(|member| Named { process: &member.process, name: describe(member) });
+        let walked = |kind, index| {
+            let mut pools = self.pools.iter();
+            pools.find(|pool: &&Pool| {
+                pool.kind == kind && (kind == PoolKind::Shm || pool.member == index)
+            })
+        };
+        let pools = self.members.par_iter().enumerate().flat_map_iter(|(index, member)| {
+            member.roots.pools.iter().filter_map(move |root| {
+                let known = walked(root.kind, index).and_then(Pool::walked);
+                let range = known.map(|walked| walked.range);
+                let range = range.or_else(|| pool::range(member, root))?;
+                Some(PoolPlace { kind: root.kind, process: index, range })
+            })
+        });
+        let mut pools: Vec<PoolPlace> = pools.collect();
+        // Every process maps the shared pool.
+        let mut seen = BTreeSet::new();
+        pools.retain(|pool| pool.kind == PoolKind::Pkg || seen.insert(pool.range));
+        Places::new(&self.evidence, processes.collect(), pools)
+    }
+
+    /// Says of each pool what the words in its damaged places point at.
+    fn find_pointers(&mut self) {
+        let damaged = |pool: &Pool| {
+            let summary = pool.walked().map(|walked| &walked.summary);
+            summary.is_some_and(|summary| summary.breaks.count > 0 || summary.damaged.count > 0)
+        };
+        if !self.pools.iter().any(damaged) {
+            return;
+        }
+        let places = self.places();
+        let in_pool = |pool: &Pool| {
+            let member = self.members.get(pool.member)?;
+            Some(Pointers::of(pool, &member.process.memory, &places))
+        };
+        let mut found: Vec<_> = self.pools.iter().map(in_pool).collect();
+        for pointers in found.iter_mut().flatten() {
+            pointers.find_fragments(&self.pools, &self.members);
+        }
+        for (pool, pointers) in self.pools.iter_mut().zip(found) {
+            if let Ok(walked) = &mut pool.walked {
+                walked.pointers = pointers.unwrap_or_default();
+            }
+        }
     }
 
     /// The record of a process in the bundle's manifest.

@@ -38,7 +38,7 @@ enum Command {
     /// What the pools hold, by owner; single fragments on demand.
     Heap(HeapArgs),
     /// What the input is: processes, memory, modules, what is missing.
-    Info(ReportArgs),
+    Info(InfoArgs),
     /// Write a complete, standalone core of one process, for gdb.
     Extract(ExtractArgs),
     /// Check a bundle's hashes and completeness, and every core's headers.
@@ -52,6 +52,15 @@ struct ReportArgs {
     /// JSON, as docs/report-schema.md describes it.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct InfoArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Show every thread's general registers and what each points at (x86-64 only).
+    #[arg(long)]
+    registers: bool,
 }
 
 #[derive(Debug, Args)]
@@ -173,8 +182,9 @@ impl Cli {
             Some(Command::Heap(heap)) => heap.run(out),
             Some(Command::Info(info)) => {
                 let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
-                let report = Report::of(&info.input.case(options)?, &Selection::default());
-                show(&report, info.json, out, text::info)
+                let selection = Selection { registers: info.registers, ..Selection::default() };
+                let report = Report::of(&info.report.input.case(options)?, &selection);
+                show(&report, info.report.json, out, text::info)
             }
             Some(Command::Verify(verify)) => {
                 let (evidence, _) = verify.input.open()?;
@@ -214,6 +224,7 @@ impl HeapArgs {
             top: self.top.or((!self.json).then_some(text::DEFAULT_TOP)),
             sizes: self.sizes,
             list: self.list,
+            registers: false,
         };
         show(&Report::of(&case, &selection), self.json, out, text::heap)
     }

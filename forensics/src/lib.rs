@@ -23,6 +23,7 @@ pub mod process;
 pub mod heap;
 pub mod kamailio;
 pub mod leak;
+pub mod places;
 
 pub mod case;
 pub mod diagnose;

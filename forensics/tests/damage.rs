@@ -180,6 +180,62 @@ fn a_message_written_past_a_fragment_into_the_next_header() {
     assert!(text.contains(&format!("{owner}(")), "{text}");
 }
 
+/// What a JSON report calls a hex number.
+fn address(value: &Value) -> u64 {
+    u64::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+#[test]
+fn pointers_written_over_a_header_are_told_by_what_they_point_at() {
+    let case = Case::new();
+    let sound = case.folder.path().join("sound");
+    let sound = sound.to_string_lossy();
+    let json = |words: &[&str]| -> Value { serde_json::from_str(&run(words).1).unwrap() };
+    let info = json(&["info", "--json", "--registers", &sound]);
+    let values = info["processes"][0]["registers"][0]["values"].as_array().unwrap();
+    let stack = values.iter().find(|register| register["name"] == "rsp").unwrap();
+    assert_eq!(stack["place"], format!("stack of thread {}", info["processes"][0]["pid"]));
+    let heap = json(&["heap", "--json", "--pool", "pkg", &sound]);
+    let private = address(&heap["pools"][0]["block"]) + 0x100;
+    let one = case.victim(9);
+    let header = case.fragments[one].header;
+    let target = &case.fragments[one + 3];
+    assert_eq!(target.state, "used");
+    let shared = target.header + HEADER + 8;
+    let target =
+        format!("inside the fragment at {:#x} ({} bytes, of ", target.header + HEADER, target.size);
+    // The size leads out of the pool; then a number, and pointers to three places.
+    let words =
+        [1 << 40, 148, shared, private, address(&stack["value"]), 0xc0c0_c0c0, 0x1234_5678_0000];
+    let bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+    let core = case.damage("pointers", &[(header, &bytes)]);
+    // In one line whatever its width: a fact is wrapped.
+    let text = report(&core).split_whitespace().collect::<Vec<_>>().join(" ");
+    for wanted in [
+        format!("at {header:#x}: word at +16 ({shared:#x}) points into SHM, {target}"),
+        format!("at {header:#x}: word at +24 ({private:#x}) points into PKG of one of"),
+        format!("word at +32 ({}) points into stack of one of", stack["value"].as_str().unwrap()),
+        "word at +40 (0xc0c0c0c0) is the allocator's first end check".to_owned(),
+    ] {
+        assert!(text.contains(&wanted), "{wanted} is not in:\n{text}");
+    }
+    assert!(!text.contains("word at +8 "), "a number is no pointer:\n{text}");
+    assert!(!text.contains("word at +48 "), "nothing is mapped there:\n{text}");
+}
+
+#[test]
+fn a_pointer_in_place_of_a_check_word_is_told() {
+    let case = Case::new();
+    let one = case.victim(4);
+    let end = case.fragments[one].header + HEADER + case.fragments[one].size;
+    let shared = case.fragments[one + 3].header;
+    let core = case.damage("end", &[(end, &shared.to_le_bytes())]);
+    let text = report(&core).split_whitespace().collect::<Vec<_>>().join(" ");
+    let wanted = format!("word at +0 behind its end ({shared:#x}) points into SHM");
+    assert!(text.contains(&wanted), "{wanted} is not in:\n{text}");
+    assert!(!text.contains("word at +8 behind"), "that check word is whole:\n{text}");
+}
+
 #[test]
 fn a_wild_pointer_to_the_file_name() {
     let case = Case::new();

@@ -61,6 +61,7 @@ fn bundle() -> Vec<u8> {
         ("header.json", header()),
         ("processes/7/core", core()),
         ("processes/7/status.1", b"NSpid:\t7\t1\n".to_vec()),
+        ("processes/7/maps", b"10000-12000 rw-p 00000000 00:00 0     [stack]\n".to_vec()),
         ("shared/00.01-5", vec![1; 4096]),
         ("manifest.json", serde_json::to_vec(&manifest).unwrap()),
     ])
@@ -92,7 +93,8 @@ fn file(folder: &tempfile::TempDir, content: &[u8]) -> PathBuf {
 fn try_everything(content: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder, content);
-    for words in [&[][..], &["--json"], &["heap", "--list"], &["info"], &["verify"]] {
+    for words in [&[][..], &["--json"], &["heap", "--list"], &["info", "--registers"], &["verify"]]
+    {
         let _ = run(words, &path);
     }
     let output = folder.path().join("core");

@@ -1,5 +1,8 @@
 #include "pool.h"
 
+#if QM_HEADER == 128
+#include <execinfo.h>
+#endif
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +68,24 @@ static void stamp(struct qm_frag *frag, unsigned long size)
 #endif
 }
 
+#if QM_HEADER == 128
+/* The calls that led to `caller`, innermost first; a null one ends them. */
+static void record_calls(struct qm_frag *frag, void *caller)
+{
+    enum { OWN = 4, KEPT = sizeof frag->backtrace / sizeof frag->backtrace[0] };
+    void *calls[OWN + KEPT];
+    int found = caller != NULL ? backtrace(calls, OWN + KEPT) : 0, first = 0;
+
+    for (int i = 0; i < KEPT; i++)
+        frag->backtrace[i] = NULL;
+    frag->backtrace[0] = caller;
+    while (first < found && calls[first] != caller)
+        first++; /* this file's own frames */
+    for (int i = 0; i < KEPT && first + i < found; i++)
+        frag->backtrace[i] = calls[first + i];
+}
+#endif
+
 static void sign(struct qm_frag *frag, const struct owner *owner, const char *func, void *caller)
 {
 #if POOL_OWNERS
@@ -73,9 +94,7 @@ static void sign(struct qm_frag *frag, const struct owner *owner, const char *fu
     frag->mname = owner->mname;
     frag->line = owner->line;
 #if QM_HEADER == 128
-    for (int i = 1; i < 9; i++)
-        frag->backtrace[i] = NULL;
-    frag->backtrace[0] = caller;
+    record_calls(frag, caller);
 #endif
 #else
     (void)frag;

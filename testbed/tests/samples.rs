@@ -6,12 +6,13 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use testbed::elf::Core;
+use testbed::gdb;
 use testbed::sample::{Leaky, analyse, analyse_as_text, owners, programs, same};
-use testbed::tools;
+use testbed::tools::{self, forensics, run};
 
 /// Dumps every process of an edition and compares the analysis with the truth.
 fn check(test: &str, edition: &str) -> (Leaky, PathBuf, Value) {
@@ -223,4 +224,84 @@ fn without_owners_sizes_and_contents_are_told() {
     }
     let (_leaky, _, report) = check("by-owner", "leaky-64");
     assert_eq!(report["pools"][0]["payload_sizes"], Value::Null);
+}
+
+/// gdb's answers to `info symbol` for words of a core, each as `name+0x1c`.
+fn symbols(program: &Path, core: &Path, words: &[u64]) -> Vec<String> {
+    let commands: Vec<String> = words
+        .iter()
+        .flat_map(|word| ["echo >>>".to_owned(), format!("info symbol {word:#x}")])
+        .collect();
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let said = gdb::ask(program, core, &commands);
+    let symbol = |answer: &str| {
+        let (symbol, _) = answer.split_once(" in section ").unwrap_or_default();
+        let (name, offset) = symbol.split_once(" + ").unwrap_or((symbol, "0"));
+        format!("{name}+{:#x}", offset.parse::<u64>().unwrap())
+    };
+    said.split(">>>").skip(1).map(symbol).collect()
+}
+
+/// What the program allocates by `take`, called by `start_up`, called by `main`.
+#[test]
+fn recorded_calls_are_those_that_gdb_finds_in_the_header() {
+    let scratch = tools::scratch("samples-backtrace-leaky-128-debug");
+    let leaky = Leaky::start("leaky-128-debug", &[], &scratch);
+    let cores = leaky.gcore(&scratch);
+    let main = leaky.pids()[0];
+    let core = cores.join(format!("core.{main}"));
+    let program = programs().join("leaky-128-debug");
+    let number = |value: &Value| {
+        u64::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    };
+    let report = analyse(&core, &["--list", "--pool", "pkg"]);
+    let fragments = report["pools"][0]["fragments"].as_array().unwrap();
+    let used = |function: &str| {
+        let fits = |f: &&Value| f["state"] == "used" && f["function"] == function;
+        fragments.iter().find(fits).unwrap_or_else(|| panic!("no fragment of {function}"))
+    };
+    for owner in ["addstr", "register_module"] {
+        let fragment = used(owner);
+        let frames = fragment["backtrace"].as_array().unwrap();
+        // The header's nine words at 48, as gdb sees them.
+        let at = number(&fragment["header"]) + 48;
+        let words: Vec<String> = (0..9)
+            .map(|index| format!("printf \"word %lu\\n\", *(long*){:#x}", at + index * 8))
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let said = gdb::ask(&program, &core, &words);
+        let words: Vec<u64> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("word ")?.parse().ok())
+            .take_while(|word| *word != 0)
+            .collect();
+        let addresses: Vec<u64> = frames.iter().map(|frame| number(&frame["address"])).collect();
+        assert_eq!(addresses, words, "{fragment}");
+        let symbols = symbols(&program, &core, &words);
+        assert!(symbols.len() >= 3, "{symbols:?}");
+        let functions: Vec<&str> =
+            symbols.iter().take(3).map(|symbol| symbol.split('+').next().unwrap()).collect();
+        assert_eq!(functions, ["take", "start_up", "main"]);
+        for (frame, symbol) in frames.iter().zip(&symbols) {
+            // Of the C library gdb may know more: its debug information is packaged.
+            if frame["module"] == "leaky-128-debug" {
+                let own = format!(
+                    "{}+{:#x}",
+                    frame["function"].as_str().unwrap(),
+                    frame["offset"].as_u64().unwrap()
+                );
+                assert_eq!(own, *symbol, "{frame}");
+            }
+        }
+        let mut command = forensics();
+        command.args(["heap", "--frag", fragment["address"].as_str().unwrap()]).arg(&core);
+        let text = run(&mut command, tools::PATIENCE).expect(&[0]).text();
+        let first = format!("  called:   {:#x} leaky-128-debug: {}\n", words[0], symbols[0]);
+        assert!(text.contains(&first), "{first} is not in\n{text}");
+    }
+    let free = fragments.iter().find(|fragment| fragment["function"] == "fragm. from qm_malloc");
+    assert_eq!(free.unwrap()["backtrace"], serde_json::json!([]), "a remainder was not asked for");
+    let others = analyse(&check("backtrace", "leaky-64").1, &["--list"]);
+    let fragment = &others["pools"][0]["fragments"][0];
+    assert!(fragment.get("backtrace").is_none(), "64-byte headers record no calls: {fragment}");
 }

@@ -1,10 +1,13 @@
 //! One pool, walked and named.
 
 use super::overwritten::Overwritten;
+use super::pointers::Pointers;
 use super::{CaseOptions, Member};
 use crate::addr::{Addr, AddrRange};
 use crate::gap::Gap;
-use crate::heap::{self, Allocator, Arena, Break, BreakCause, Counters, Damage, Neighbour, Owner};
+use crate::heap::{
+    self, Allocator, Arena, BacktraceShape, Break, BreakCause, Counters, Damage, Neighbour, Owner,
+};
 use crate::kamailio::{Content, FoundBy, Names, OwnerName, PoolKind, PoolRoot, contents};
 use crate::layout::LayoutSource;
 use crate::leak::{OwnerTotals, PayloadSize, Summary, SummaryOptions, payload_sizes, summarise};
@@ -51,6 +54,10 @@ pub struct Walked {
     pub damaged: Vec<Overwritten>,
     /// Owners whose pointers lead to no text.
     pub wild_owners: Vec<WildOwner>,
+    /// Pointers at `broken` and `damaged` places, in the same order.
+    pub pointers: Pointers,
+    /// Where fragments keep the calls that led to their allocation, in builds that do.
+    pub backtrace: Option<BacktraceShape>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
 }
@@ -182,6 +189,18 @@ pub(super) fn walk(
     }
 }
 
+/// Where a pool lies, without walking it.
+pub(super) fn range(member: &Member, root: &PoolRoot) -> Option<AddrRange> {
+    let known = root.manager.as_deref();
+    let memory = &member.process.memory;
+    let mut candidates =
+        heap::ALL.iter().filter(|allocator| known.is_none_or(|name| name == allocator.name()));
+    candidates.find_map(|allocator| {
+        let arena = allocator.arena(root.block, memory, program(member, root)).ok()?;
+        Some(arena.range())
+    })
+}
+
 fn walk_with(
     allocator: &dyn Allocator,
     member: &Member,
@@ -231,6 +250,8 @@ fn walk_with(
         broken,
         damaged,
         wild_owners,
+        pointers: Pointers::default(),
+        backtrace: arena.backtrace(),
         name_gaps,
     })
 }
@@ -249,7 +270,7 @@ fn size_groups(arena: &dyn Arena, summary: &Summary, member: &Member) -> Option<
 }
 
 /// The file that exports the pool's root: the one whose debug information describes it.
-fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a ModuleFile> {
+pub(super) fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a ModuleFile> {
     let FoundBy::Symbol { name, .. } = root.found_by else { return None };
     let (module, _) = member.process.modules.symbol(name)?;
     module.file.as_deref().ok()

@@ -5,6 +5,7 @@
 //! where bytes that the core lacks may be found: that is [`crate::process`].
 
 mod notes;
+mod registers;
 
 use object::elf;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
@@ -12,6 +13,7 @@ use object::{Endianness, ReadCache, ReadRef};
 use thiserror::Error;
 
 pub use notes::{MappedFile, Notes, ProcessInfo, Thread};
+pub use registers::Register;
 
 use crate::addr::{Addr, AddrRange};
 use crate::bytes::Blob;

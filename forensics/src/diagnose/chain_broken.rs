@@ -1,7 +1,7 @@
 //! A pool whose chain of fragments cannot be followed everywhere.
 
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name, surroundings};
-use crate::case::{Case, Overwritten, Pool, Walked};
+use crate::case::{Case, Overwritten, Pointer, Pool, Walked};
 use crate::heap::{Break, BreakCause};
 use crate::leak::Site;
 use crate::units::{count, size};
@@ -39,8 +39,12 @@ impl ChainBroken {
             .kept
             .iter()
             .zip(&walked.broken)
+            .enumerate()
             .take(TOLD)
-            .flat_map(|(site, overwritten)| facts(walked, site, overwritten))
+            .flat_map(|(number, (site, overwritten))| {
+                let pointers = walked.pointers.in_breaks.get(number);
+                facts(walked, site, overwritten, pointers)
+            })
             .collect();
         if summary.breaks.kept.len() > TOLD {
             facts.push(fact(format!("{} breaks in all", count(summary.breaks.count))));
@@ -77,12 +81,18 @@ impl ChainBroken {
     }
 }
 
-fn facts(walked: &Walked, site: &Site<Break>, overwritten: &Overwritten) -> Vec<Fact> {
+fn facts(
+    walked: &Walked,
+    site: &Site<Break>,
+    overwritten: &Overwritten,
+    pointers: Option<&Vec<Pointer>>,
+) -> Vec<Fact> {
     let found = &site.what;
     let at = found.at;
     let mut facts = vec![fact_at(at, format!("fragment at {at}: {}", found.why))];
     if !matches!(found.why, BreakCause::Absent(_)) {
         facts.extend(surroundings::overwritten(at, overwritten));
+        facts.extend(surroundings::pointers(at, pointers));
         facts.extend(surroundings::neighbours(walked, site));
     }
     let goes_on = match found.resumed_at {

@@ -1,7 +1,7 @@
 //! Fragments whose check words are not the allocator's.
 
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name, surroundings};
-use crate::case::{Case, Overwritten, Walked};
+use crate::case::{Case, Overwritten, Pointer, Walked};
 use crate::heap::{Damage, Fragment, Neighbour};
 use crate::leak::Site;
 
@@ -28,8 +28,12 @@ impl Rule for CheckOverwritten {
                 .kept
                 .iter()
                 .zip(&walked.damaged)
+                .enumerate()
                 .take(TOLD)
-                .flat_map(|(site, overwritten)| facts(walked, site, overwritten))
+                .flat_map(|(number, (site, overwritten))| {
+                    let pointers = walked.pointers.in_damaged.get(number);
+                    facts(walked, site, overwritten, pointers)
+                })
                 .collect();
             if damaged.kept.len() > TOLD {
                 facts.push(fact(format!("{count} fragments in all")));
@@ -53,7 +57,12 @@ impl Rule for CheckOverwritten {
     }
 }
 
-fn facts(walked: &Walked, site: &Site<Fragment>, overwritten: &Overwritten) -> Vec<Fact> {
+fn facts(
+    walked: &Walked,
+    site: &Site<Fragment>,
+    overwritten: &Overwritten,
+    pointers: Option<&Vec<Pointer>>,
+) -> Vec<Fact> {
     let fragment = &site.what;
     let at = fragment.header;
     let tell = |damage: &Damage| fact_at(at, format!("fragment at {at}: {damage}"));
@@ -61,6 +70,7 @@ fn facts(walked: &Walked, site: &Site<Fragment>, overwritten: &Overwritten) -> V
     let own = surroundings::neighbour(walked, &Neighbour::from(fragment));
     facts.push(fact_at(at, format!("it is {own}")));
     facts.extend(surroundings::reach(overwritten));
+    facts.extend(surroundings::pointers(at, pointers));
     facts.extend(surroundings::neighbours(walked, site));
     facts
 }

@@ -2,10 +2,13 @@
 
 use super::{Fact, fact_at};
 use crate::addr::Addr;
-use crate::case::{Overwritten, Walked};
+use crate::case::{Overwritten, Pointer, Walked};
 use crate::heap::Neighbour;
 use crate::leak::Site;
 use crate::units::size;
+
+/// Pointers that are told of each damaged place.
+const POINTERS: usize = 4;
 
 /// The bytes at an overwritten header, in hex and as what they look like, and how far it reaches.
 pub(super) fn overwritten(at: Addr, found: &Overwritten) -> Vec<Fact> {
@@ -18,6 +21,12 @@ pub(super) fn overwritten(at: Addr, found: &Overwritten) -> Vec<Fact> {
     }
     facts.extend(reach(found));
     facts
+}
+
+/// What the words in a damaged place point at.
+pub(super) fn pointers(at: Addr, pointers: Option<&Vec<Pointer>>) -> Vec<Fact> {
+    let told = pointers.into_iter().flatten().take(POINTERS);
+    told.map(|pointer| fact_at(at, format!("at {at}: {pointer}"))).collect()
 }
 
 /// How far an overrun reaches.

@@ -68,6 +68,9 @@ pub trait Arena {
     fn expected_fragments(&self) -> Option<u64>;
     /// Where its layout comes from.
     fn source(&self) -> LayoutSource;
+    /// Where its fragments keep the calls that led to their allocation; `None` in builds that do
+    /// not record them.
+    fn backtrace(&self) -> Option<BacktraceShape>;
     /// Fragment by fragment, by rising address.
     fn walk(&self) -> Box<dyn Iterator<Item = Step> + '_>;
     /// The lists of free fragments; `None` where the layout does not tell where they are.
@@ -174,6 +177,15 @@ pub struct Owner {
     pub function: Addr,
     /// Line in the file.
     pub line: u64,
+}
+
+/// Return addresses in a fragment's header, innermost first; a null one ends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BacktraceShape {
+    /// Offset of the first from the start of the header, in bytes.
+    pub offset: u64,
+    /// How many there is room for, 8 bytes each.
+    pub count: u64,
 }
 
 /// Offsets of a fragment's owner within its header.

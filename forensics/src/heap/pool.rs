@@ -7,7 +7,7 @@ use std::cell::{Cell, OnceCell};
 use super::chain::Expected;
 use super::infer::{self, AtBreak};
 use super::lists::FreeLists;
-use super::{Allocator, Arena, Counters, Landmark, NotAnArena, Step, Tally};
+use super::{Allocator, Arena, BacktraceShape, Counters, Landmark, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, LayoutSource, NoField, dwarf};
 use crate::memory::{Absent, Memory};
@@ -57,6 +57,11 @@ pub(super) trait Manager: Copy + Sync + 'static {
 
     /// The words of fixed value around a header.
     fn landmarks(shape: &Self::Shape) -> Vec<Landmark>;
+
+    /// Where fragments keep the calls that led to their allocation; most layouts do not.
+    fn backtrace(_shape: &Self::Shape) -> Option<BacktraceShape> {
+        None
+    }
 
     /// Offset in the block of the pointer that a scan without symbols goes by.
     fn landmark(shape: &Self::Shape) -> u64;
@@ -333,6 +338,10 @@ impl<M: Manager> Arena for Bound<'_, M> {
 
     fn source(&self) -> LayoutSource {
         self.source.clone()
+    }
+
+    fn backtrace(&self) -> Option<BacktraceShape> {
+        M::backtrace(&self.pool.shape)
     }
 
     fn walk(&self) -> Box<dyn Iterator<Item = Step> + '_> {

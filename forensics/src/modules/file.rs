@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use object::{Object as _, ObjectSection as _, SectionKind};
 
 use super::header::{FileSegment, Header};
+use super::symbols::{AddressTable, Spot};
 use crate::bytes::Blob;
 
 /// A symbol that has an address.
@@ -30,6 +31,7 @@ pub struct ModuleFile {
     blob: Blob,
     header: Header,
     symbols: OnceLock<HashMap<String, Symbol>>,
+    by_address: OnceLock<AddressTable>,
 }
 
 impl ModuleFile {
@@ -49,8 +51,15 @@ impl ModuleFile {
         let code = elf.section_by_name(".text");
         let debug_only = code.is_some_and(|code| code.kind() == SectionKind::UninitializedData);
         let header = Header::read(bytes).unwrap_or_default();
-        let (origin, symbols) = (origin.into(), OnceLock::new());
-        Ok(Self { origin, build_id, debug_only, header, symbols, blob })
+        Ok(Self {
+            origin: origin.into(),
+            build_id,
+            debug_only,
+            header,
+            symbols: OnceLock::new(),
+            by_address: OnceLock::new(),
+            blob,
+        })
     }
 
     /// Lowest address of its segments, rounded down to a page; 0 for libraries.
@@ -61,6 +70,12 @@ impl ModuleFile {
     /// Its `PT_LOAD`s.
     pub fn segments(&self) -> &[FileSegment] {
         &self.header.segments
+    }
+
+    /// What lies at an address in the file (`p_vaddr`, `st_value`).
+    pub fn at(&self, value: u64) -> Spot {
+        let table = self.by_address.get_or_init(|| AddressTable::read(self.bytes()));
+        table.at(value, self.bytes())
     }
 
     /// Its bytes as a blob.

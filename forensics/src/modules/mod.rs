@@ -12,6 +12,7 @@ mod header;
 mod library;
 mod link_map;
 mod search;
+mod symbols;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use file::{ModuleFile, Symbol};
 pub use files::Files;
 pub use header::FileSegment;
 pub use library::{Library, LibraryOptions, Place};
+pub use symbols::{NearSymbol, Spot};
 
 use crate::addr::{Addr, AddrRange};
 use crate::core::MappedFile;
@@ -36,6 +38,9 @@ pub struct Module {
     pub range: AddrRange,
     /// Its segments, if its program headers are known.
     pub segments: Vec<FileSegment>,
+    /// From its lowest mapping to the end of its last segment in memory: `range` and the part of
+    /// `.bss` that no file backs.
+    pub image: AddrRange,
     /// What is added to an address in the file (`p_vaddr`, `st_value`) to get one in memory.
     pub bias: u64,
     /// Its build ID as the core's memory says it, lower-case hex.
@@ -63,6 +68,17 @@ impl Module {
     pub fn symbol(&self, name: &str) -> Option<Addr> {
         let symbol = self.file.as_ref().ok()?.symbol(name)?;
         Some(Addr(symbol.value.wrapping_add(self.bias)))
+    }
+
+    /// The address in the file (`p_vaddr`, `st_value`) of an address in memory.
+    pub fn address_in_file(&self, at: Addr) -> u64 {
+        at.0.wrapping_sub(self.bias)
+    }
+
+    /// What lies at an address in memory; empty without the file.
+    pub fn spot(&self, at: Addr) -> Spot {
+        let file = self.file.as_ref().ok();
+        file.map(|file| file.at(self.address_in_file(at))).unwrap_or_default()
     }
 }
 
@@ -105,6 +121,11 @@ impl ModuleMap {
     /// The module that holds an address.
     pub fn at(&self, at: Addr) -> Option<&Module> {
         self.modules.iter().find(|module| module.range.contains(at))
+    }
+
+    /// The module in whose image an address lies, `.bss` included.
+    pub fn covering(&self, at: Addr) -> Option<&Module> {
+        self.at(at).or_else(|| self.modules.iter().find(|module| module.image.contains(at)))
     }
 
     /// The first module, by address, that exports a symbol, and the symbol's address.
@@ -152,8 +173,11 @@ fn module(
     };
     // Behind the last mapping of the file lies what the program headers promise besides.
     let reach = segments.iter().filter_map(|segment| segment.end(bias)).max();
+    let in_memory = reach.and_then(|reach| reach.0.checked_next_multiple_of(4096)).map(Addr);
+    let image = AddrRange { start, end: in_memory.map_or(end, |reach| reach.max(end)) };
     let end = end.max(reach.filter(|_| matches!(place, Place::Lost(_))).unwrap_or(end));
-    Some(Module { path, range: AddrRange { start, end }, segments, bias, build_id, file })
+    let range = AddrRange { start, end };
+    Some(Module { path, range, image, segments, bias, build_id, file })
 }
 
 /// Lower-case hex.

@@ -1,16 +1,17 @@
 //! Single fragments: as a list with previews, or one in full.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
 use super::selection::is_process;
 use crate::addr::Addr;
 use crate::case::{Case, Member, Walked, describe};
-use crate::heap::Fragment;
+use crate::heap::{BacktraceShape, Fragment};
 use crate::kamailio::{Names, OwnerName, PoolKind};
 use crate::memory::Memory as _;
 use crate::num::{narrow, wide};
+use crate::places::return_address;
 use crate::units::size;
 
 /// Bytes of content shown in a list.
@@ -38,15 +39,54 @@ pub struct FragmentReport {
     pub damage: Vec<String>,
     /// Its first bytes: as text, or as hex, or why they are not known.
     pub preview: String,
+    /// The calls that led to its allocation, innermost first; only of builds that record them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backtrace: Option<Vec<FrameReport>>,
+}
+
+/// One recorded call.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrameReport {
+    /// Where it returns to.
+    pub address: Addr,
+    /// The module that made it; null outside every known one.
+    pub module: Option<String>,
+    /// The function that made it; null where no symbol covers it.
+    pub function: Option<String>,
+    /// From the function's start to `address`, in bytes.
+    pub offset: Option<u64>,
+    /// `address` in the module's file, as addr2line wants it.
+    pub address_in_file: Option<Addr>,
+}
+
+/// `0x55… leaky: take+0x1c`
+impl fmt::Display for FrameReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, module, function, offset, address_in_file } = self;
+        let Some(module) = module else { return write!(f, "{address} in no known module") };
+        match (function.as_ref().zip(*offset), address_in_file) {
+            (Some((function, offset)), _) => {
+                write!(f, "{address} {module}: {function}+{offset:#x}")
+            }
+            (None, Some(inside)) => write!(f, "{address} {module}+{inside}"),
+            (None, None) => write!(f, "{address} {module}"),
+        }
+    }
 }
 
 /// Every fragment of a pool.
 pub(super) fn list(walked: &Walked, member: &Member) -> Vec<FragmentReport> {
     let mut names = Names::new(&member.process);
-    walked.summary.fragments.iter().map(|f| one(f, member, &mut names)).collect()
+    let calls = walked.backtrace;
+    walked.summary.fragments.iter().map(|f| one(f, member, calls, &mut names)).collect()
 }
 
-fn one(fragment: &Fragment, member: &Member, names: &mut Names<'_>) -> FragmentReport {
+fn one(
+    fragment: &Fragment,
+    member: &Member,
+    calls: Option<BacktraceShape>,
+    names: &mut Names<'_>,
+) -> FragmentReport {
     FragmentReport {
         address: fragment.payload.start,
         header: fragment.header,
@@ -55,6 +95,30 @@ fn one(fragment: &Fragment, member: &Member, names: &mut Names<'_>) -> FragmentR
         owner: fragment.owner.map(|owner| names.owner(owner)).unwrap_or_default(),
         damage: fragment.damage.iter().map(ToString::to_string).collect(),
         preview: preview(member, fragment.payload.start, fragment.payload.length()),
+        backtrace: calls.map(|calls| backtrace(member, fragment.header, calls)),
+    }
+}
+
+/// The calls in a fragment's header up to the first null one; those whose bytes are not known are
+/// left out.
+fn backtrace(member: &Member, header: Addr, calls: BacktraceShape) -> Vec<FrameReport> {
+    let length = narrow(calls.count.saturating_mul(8));
+    let bytes = header.checked_add(calls.offset).map(|at| member.process.memory.bytes(at, length));
+    let Some(Ok(bytes)) = bytes else { return Vec::new() };
+    let words = bytes.chunks_exact(8).filter_map(<[u8]>::first_chunk);
+    let addresses = words.map(|word| Addr(u64::from_le_bytes(*word)));
+    addresses.take_while(|at| !at.is_null()).map(|at| frame(member, at)).collect()
+}
+
+fn frame(member: &Member, address: Addr) -> FrameReport {
+    let place = return_address(&member.process, address);
+    let symbol = place.as_ref().and_then(|place| place.symbol.clone());
+    FrameReport {
+        address,
+        offset: symbol.as_ref().map(|symbol| symbol.offset),
+        function: symbol.map(|symbol| symbol.name),
+        address_in_file: place.as_ref().map(|place| Addr(place.address_in_file)),
+        module: place.map(|place| place.module),
     }
 }
 
@@ -117,11 +181,12 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
                 describe(member)
             }
         );
-        let report = one(fragment, member, &mut names);
+        let calls = walked.backtrace;
+        let report = one(fragment, member, calls, &mut names);
         describe_one(&mut text, &report, at);
         let neighbours = index.checked_sub(1).into_iter().chain([index.saturating_add(1)]);
         for neighbour in neighbours.filter_map(|index| all.get(index)) {
-            let report = one(neighbour, member, &mut names);
+            let report = one(neighbour, member, None, &mut names);
             let side = if neighbour.header < fragment.header { "before" } else { "after " };
             let _ = writeln!(
                 text,
@@ -154,6 +219,10 @@ fn describe_one(text: &mut String, report: &FragmentReport, at: Addr) {
     let _ = writeln!(text, "  owner:    {}", report.owner);
     for damage in &report.damage {
         let _ = writeln!(text, "  damage:   {damage}");
+    }
+    for (number, frame) in report.backtrace.iter().flatten().enumerate() {
+        let label = if number == 0 { "called:" } else { "" };
+        let _ = writeln!(text, "  {label:9} {frame}");
     }
 }
 

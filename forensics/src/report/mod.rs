@@ -6,16 +6,18 @@
 mod by_size;
 mod fragments;
 mod model;
+mod registers;
 mod selection;
 mod tame;
 pub mod text;
 
 pub use by_size::PayloadSizeReport;
-pub use fragments::{FragmentReport, details, preview};
+pub use fragments::{FragmentReport, FrameReport, details, preview};
 pub use model::{
     ClassReport, CutList, FragmentationReport, OwnerReport, PoolReport, ProcessReport, Report,
     UnusableReport, WalkedReport,
 };
+pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tame::Tame;
 

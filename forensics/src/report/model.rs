@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::by_size::{self, PayloadSizeReport};
 use super::fragments::{FragmentReport, list};
+use super::registers::{ThreadRegisters, registers};
 use super::selection::{Selection, SortKey};
 use crate::addr::{Addr, AddrRange};
 use crate::case::{Case, Member, Pool, Walked};
@@ -74,6 +75,9 @@ pub struct ProcessReport {
     pub modules_found: u64,
     /// Modules that it maps.
     pub modules: u64,
+    /// Its threads' registers, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registers: Option<Vec<ThreadRegisters>>,
 }
 
 /// One pool.
@@ -258,7 +262,7 @@ impl Report {
             cut,
             bundle: case.evidence.header.clone(),
             program: case.version.clone(),
-            processes: case.members.iter().map(|member| process_report(case, member)).collect(),
+            processes: processes(case, selection),
             findings,
             pools,
             gaps: case.gaps.clone(),
@@ -269,6 +273,17 @@ impl Report {
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.severity).max()
     }
+}
+
+fn processes(case: &Case, selection: &Selection) -> Vec<ProcessReport> {
+    let mut reports: Vec<ProcessReport> =
+        case.members.iter().map(|member| process_report(case, member)).collect();
+    if selection.registers {
+        for (report, registers) in reports.iter_mut().zip(registers(case)) {
+            report.registers = Some(registers);
+        }
+    }
+    reports
 }
 
 fn process_report(case: &Case, member: &Member) -> ProcessReport {
@@ -296,6 +311,7 @@ fn process_report(case: &Case, member: &Member) -> ProcessReport {
         absent_bytes: coverage.absent,
         modules_found: wide(process.modules.iter().filter(|m| m.file.is_ok()).count()),
         modules: wide(process.modules.iter().count()),
+        registers: None,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Selection {
     pub sizes: bool,
     /// List single fragments.
     pub list: bool,
+    /// Show the registers of every thread.
+    pub registers: bool,
 }
 
 impl Selection {

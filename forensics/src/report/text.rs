@@ -1,5 +1,7 @@
 //! The report as text for a terminal.
 
+mod registers;
+
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -64,6 +66,9 @@ pub fn info(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     writeln!(out)?;
+    for process in &report.processes {
+        registers::show(process, out)?;
+    }
     gaps(&report.gaps, out)
 }
 

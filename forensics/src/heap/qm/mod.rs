@@ -18,7 +18,7 @@ mod walk;
 use super::infer::AtBreak;
 use super::lists::FreeLists;
 use super::pool::{Block, Known, Manager, Pool};
-use super::{Counters, Landmark, NotAnArena, Step, Tally};
+use super::{BacktraceShape, Counters, Landmark, NotAnArena, Step, Tally};
 use crate::addr::{Addr, AddrRange};
 use crate::layout::{Layout, NoField};
 use crate::memory::Memory;
@@ -78,6 +78,10 @@ impl Manager for QMalloc {
         let start = (0_i64.saturating_add_unsigned(checks.start), walk::START_CHECK);
         let landmark = |(offset, value)| Landmark { offset, value, mask: u64::MAX };
         end.chain([start]).map(landmark).collect()
+    }
+
+    fn backtrace(shape: &Shape) -> Option<BacktraceShape> {
+        shape.backtrace
     }
 
     fn landmark(shape: &Shape) -> u64 {

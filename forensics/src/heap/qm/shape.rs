@@ -1,8 +1,8 @@
 //! The layouts of `q_malloc`'s structures, bound to plain offsets once for each walk.
 
-use crate::heap::OwnerShape;
 use crate::heap::lists::SizeClasses;
 use crate::heap::pool::{BlockShape, Fields, Known};
+use crate::heap::{BacktraceShape, OwnerShape};
 use crate::layout::{Layout, NoField};
 
 /// Offsets of the check words.
@@ -59,6 +59,7 @@ pub(in crate::heap) struct Shape {
     pub(super) link: u64,
     pub(super) owner: Option<OwnerShape>,
     pub(super) checks: Option<CheckShape>,
+    pub(super) backtrace: Option<BacktraceShape>,
     pub(super) trailer_size: u64,
     pub(super) lists: Option<ListShape>,
     pub(super) block: BlockShape,
@@ -80,7 +81,14 @@ impl Shape {
             }
             _ => None,
         };
+        // The check word follows the array: debug information tells where, not how long.
+        let backtrace = frag.optional("backtrace").zip(frag.optional("check"));
+        let backtrace = backtrace.and_then(|(offset, check)| {
+            let count = check.checked_sub(offset)? / 8;
+            Some(BacktraceShape { offset, count })
+        });
         Ok(Self {
+            backtrace,
             header: frag.size,
             trailer: end.size,
             size: frag.offset("size")?,
@@ -123,6 +131,7 @@ const FRAG_BACKTRACE: Fields = &[
     ("func", 24),
     ("mname", 32),
     ("line", 40),
+    ("backtrace", 48),
     ("check", 120),
 ];
 
@@ -190,6 +199,13 @@ mod tests {
                 (16, 16, false, false, 2098)
             ]
         );
+    }
+
+    #[test]
+    fn only_the_layout_with_backtraces_has_them() {
+        let known = KNOWN.iter().map(|known| Shape::bind(&known.layouts()).unwrap().backtrace);
+        let nine = BacktraceShape { offset: 48, count: 9 };
+        assert_eq!(known.collect::<Vec<_>>(), [None, None, Some(nine), None]);
     }
 
     #[test]
