@@ -6,6 +6,7 @@
 mod by_size;
 mod fragments;
 mod model;
+mod owners;
 mod registers;
 mod selection;
 mod tame;
@@ -14,9 +15,10 @@ pub mod text;
 pub use by_size::PayloadSizeReport;
 pub use fragments::{FragmentReport, FrameReport, details, preview};
 pub use model::{
-    ClassReport, CutList, FragmentationReport, OwnerReport, PoolReport, ProcessReport, Report,
-    UnusableReport, WalkedReport,
+    ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
+    WalkedReport,
 };
+pub use owners::OwnerReport;
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tame::Tame;
