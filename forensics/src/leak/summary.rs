@@ -156,7 +156,9 @@ impl<'a> ListCheck<'a> {
 
     #[inline]
     fn fragment(&mut self, fragment: &Fragment, found: &mut Sites<ListFault>, recent: &Recent) {
-        while let Some(fault) = self.in_pool.next_if(|fault| fault.at < fragment.payload.end) {
+        // A header of TLSF begins in the last word of the payload before it.
+        let end = Addr(fragment.payload.end.0.saturating_sub(8));
+        while let Some(fault) = self.in_pool.next_if(|fault| fault.at < end) {
             found.push(fault, recent);
         }
         if let Some(fault) = self.roll_call.fragment(fragment) {
