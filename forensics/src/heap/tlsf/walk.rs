@@ -109,9 +109,6 @@ impl<'p> TlsfHeaders<'p> {
 }
 
 impl Headers for TlsfHeaders<'_> {
-    /// They say that they are free, and the header that follows names another one.
-    const OLD_HEADERS_CHAIN: bool = false;
-
     #[inline]
     fn read(&mut self, at: Addr, before: Option<Before>) -> Result<Header, BreakCause> {
         self.pool.visit();
@@ -135,6 +132,11 @@ impl Headers for TlsfHeaders<'_> {
         let followed = self.is_followed(at, free, next).unwrap_or(whole);
         let fragment = Fragment { header: at, payload, used: !free, owner, damage };
         Ok(Header { fragment, next, followed, whole })
+    }
+
+    /// Old headers say that they are free, and the header that follows names another one.
+    fn may_hold_old_headers(&mut self, _: Addr) -> bool {
+        false
     }
 
     fn links(&mut self, from: Addr) -> Vec<Link> {
