@@ -101,14 +101,18 @@ impl<H: Headers> Walk<H> {
             return false;
         }
         let size = header.fragment.payload.length();
-        if let Some(fits) = self.headers.lists().and_then(|lists| lists.fits(self.at, size)) {
-            return fits;
+        let lists = self.headers.lists();
+        let exact = lists.and_then(|lists| lists.exact_size(self.at)).is_some();
+        match lists.and_then(|lists| lists.fits(self.at, size)) {
+            Some(fits) if exact || !fits => return fits,
+            _ => {}
         }
         let unlisted = |lists: &FreeLists| !lists.may_contain(self.at, size);
-        if !header.fragment.used && self.headers.lists().is_some_and(unlisted) {
+        if !header.fragment.used && lists.is_some_and(unlisted) {
             return false;
         }
-        let Some(place) = self.first_start(step(self.at)) else { return true };
+        let from = self.least_end();
+        let Some(place) = self.first_start(from) else { return true };
         if place.at <= header.next {
             return place.at == header.next;
         }
@@ -126,13 +130,15 @@ impl<H: Headers> Walk<H> {
         {
             return Some(next);
         }
-        let least = self.headers.lists().and_then(|lists| lists.least_size(self.at));
-        let from = match least {
-            Some(size) => self.headers.behind(self.at, size),
-            None => step(self.at),
-        };
+        let from = self.least_end();
         let place = self.place_behind_one(from).or_else(|| self.first_start(from));
         place.map(|place| place.at)
+    }
+
+    /// The first place where the fragment at `self.at` can end.
+    fn least_end(&self) -> Addr {
+        let least = self.headers.lists().and_then(|lists| lists.least_size(self.at));
+        least.map_or_else(|| step(self.at), |size| self.headers.behind(self.at, size))
     }
 
     /// The place from `from` on that leads to the end so that one fragment is missing.
