@@ -90,7 +90,18 @@ impl<'p> TlsfHeaders<'p> {
             return Ok(linked && follower.size == 0);
         }
         // Free neighbours are merged at once.
-        Ok(linked && !(free && follower.free) && self.can_stand(next, &follower))
+        let fits = linked && !(free && follower.free) && self.can_stand(next, &follower);
+        Ok(fits && (!follower.free || self.is_free_header(next, follower.size)))
+    }
+
+    /// Whether what looks like the header of a free fragment is one: any odd number in a payload
+    /// does, so the header behind it must name it, or a list.
+    fn is_free_header(&mut self, at: Addr, size: u64) -> bool {
+        let named = match self.fields(self.behind(at, size)) {
+            Ok(behind) => behind.previous_free && behind.previous == at,
+            Err(_) => true,
+        };
+        named || self.lists().is_some_and(|lists| lists.contain(at))
     }
 
     fn link(&mut self, at: Addr) -> Option<Link> {
