@@ -942,32 +942,56 @@ class List(Command):
     NAME = "list"
 
     def arguments(self, parser):
+        super().arguments(parser)
         parser.add_argument("pool", help="pkg, shm, or the address of a pool's block")
         parser.add_argument("--max", type=int, default=50, metavar="N", help="at most N fragments, 0 for all (50)")
         parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N used ones (start-up)")
         parser.add_argument("--free", action="store_true", help="free fragments instead of used ones")
+        parser.add_argument("--all", action="store_true", help="used and free ones (only with --json)")
         parser.add_argument("--owner", metavar="TEXT", help="only those whose owner contains TEXT")
 
     def run(self, options):
-        pool, strings = open_pool(options.pool), Strings()
-        skip, shown, more = options.skip, 0, 0
+        if options.all and not options.json:
+            raise Trouble("kam list: --all needs --json, which says of each fragment whether it is free")
+        pool, more = open_pool(options.pool), 0
+        shown = []
+        for fragment, owner in self.chosen(pool, options):
+            if options.max > 0 and len(shown) == options.max:
+                more += 1
+            else:
+                shown.append((fragment, owner))
+        if options.json:
+            rows = [self.row(pool, fragment, owner) for fragment, owner in shown]
+            out_json({"kind": pool.kind, "fragments": rows, "more": more, "complete": pool.complete, "damage": pool.damage})
+            flag(pool)
+            return
         out("           header             payload       size  owner" + (" (who freed it)" if options.free else ""))
-        for at, size, free, file, func, mname, line in pool.walk():
-            if free != options.free:
+        for (at, size, *_), owner in shown:
+            out(f"{at:#17x} {at + pool.layout.header:#19x} {size:>10}  {where(*owner) if owner else '-'}")
+        out(f"{pool.kind}: {len(shown)} shown" + (f", {more} more (--max 0 shows all)" if more else ""))
+        report(pool)
+
+    @staticmethod
+    def chosen(pool, options):
+        """The fragments that the options ask for, each with its owner's texts or None."""
+        strings, skip = Strings(), options.skip
+        for fragment in pool.walk():
+            _, _, free, file, func, mname, line = fragment
+            if free != options.free and not options.all:
                 continue
             if skip > 0:
                 skip -= 1
                 continue
-            text = where(strings.at(file), strings.at(func), strings.at(mname), line) if pool.layout.has_owner else "-"
-            if options.owner and options.owner not in text:
-                continue
-            if options.max > 0 and shown == options.max:
-                more += 1
-                continue
-            shown += 1
-            out(f"{at:#17x} {at + pool.layout.header:#19x} {size:>10}  {text}")
-        out(f"{pool.kind}: {shown} shown" + (f", {more} more (--max 0 shows all)" if more else ""))
-        report(pool)
+            owner = (strings.at(file), strings.at(func), strings.at(mname), line) if pool.layout.has_owner else None
+            if not options.owner or options.owner in (where(*owner) if owner else "-"):
+                yield fragment, owner
+
+    @staticmethod
+    def row(pool, fragment, owner):
+        at, size, free, *_ = fragment
+        row = {"header": f"{at:#x}", "payload": f"{at + pool.layout.header:#x}", "size": size, "state": "free" if free else "used"}
+        file, func, mname, line = owner or (None,) * 4
+        return {**row, "module": mname, "file": file, "function": func, "line": line}
 
 
 class Frag(Command):

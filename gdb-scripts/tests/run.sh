@@ -180,6 +180,9 @@ for header in 56 64; do
 	ask "$work/out" -ex 'kam list shm --max 1 --skip 60' "$program" "$core"
 	read -r at payload size _ < <(grep -m1 -E "^ *0x[0-9a-f]+ +0x" "$work/out")
 	check "$header: kam list gives a fragment" test "$((payload - at))" = "$header"
+	ask "$work/out" -ex 'kam list shm --json --all --max 0' "$program" "$core"
+	check "$header: kam list --json --all has used and free ones" says "$work/out" '"state": "free"'
+	check "$header: kam list --json --all has all" says "$work/out" '"more": 0'
 	ask "$work/out" -ex 'kam list shm --max 1 --free' "$program" "$core"
 	read -r free_at _ < <(grep -m1 -E "^ *0x[0-9a-f]+ +0x" "$work/out")
 	field() { printf '%#x' $((at + $1)); }

@@ -7,6 +7,8 @@ use serde::Deserialize;
 pub struct Heap {
     /// Version string of the program.
     pub program: Option<String>,
+    /// What the rules found.
+    pub findings: Vec<Finding>,
     /// Every pool that was found.
     pub pools: Vec<Pool>,
     /// What could not be seen.
@@ -89,6 +91,10 @@ pub struct Walked {
     pub seen_bytes: u64,
     /// Of the pool.
     pub expected_bytes: u64,
+    /// In no fragment that was seen, in bytes.
+    pub lost_bytes: u64,
+    /// Fragment headers that were read for all this.
+    pub header_visits: u64,
 }
 
 /// One owner's share.
@@ -154,6 +160,17 @@ pub struct Finding {
     pub severity: String,
     /// For a person.
     pub summary: String,
+    /// What it rests on.
+    pub facts: Vec<Fact>,
+}
+
+/// One thing that a finding rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Fact {
+    /// For a person.
+    pub text: String,
+    /// Where it can be seen, `0x…`.
+    pub address: Option<String>,
 }
 
 impl Pool {

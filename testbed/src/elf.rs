@@ -162,16 +162,22 @@ impl Core {
         Content::Absent
     }
 
+    /// Where in the file `length` bytes of memory stand, which must be there.
+    #[track_caller]
+    pub fn offset(&self, address: u64, length: u64) -> u64 {
+        let Content::Bytes(_) = self.at(address, length) else {
+            panic!("{length} bytes at {address:#x} are not in the core")
+        };
+        let (_, segment) = self.segments.range(..=address).next_back().unwrap();
+        segment.offset + (address - segment.start)
+    }
+
     /// Overwrites bytes that are in the file, and gives the whole file back.
     #[track_caller]
     pub fn patched(&self, changes: &[(u64, u64)]) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         for &(address, word) in changes {
-            let Content::Bytes(_) = self.at(address, 8) else {
-                panic!("{address:#x} is not in the core")
-            };
-            let (_, segment) = self.segments.range(..=address).next_back().unwrap();
-            let first = usize::try_from(segment.offset + (address - segment.start)).unwrap();
+            let first = usize::try_from(self.offset(address, 8)).unwrap();
             bytes[first..first + 8].copy_from_slice(&word.to_le_bytes());
         }
         bytes

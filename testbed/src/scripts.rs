@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::analysis::{self, Counters, Walked};
-use crate::memlog::{Owner, Share};
+use crate::memlog::{self, Owner, Share};
 use crate::{gdb, oracle, tools};
 
 /// Asked in one run of gdb.
@@ -72,6 +72,74 @@ struct Entry {
     line: u32,
     fragments: u64,
     bytes: u64,
+}
+
+/// One fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Fragment {
+    /// Address of the header, `0x…`.
+    pub header: String,
+    /// Address of the payload, `0x…`.
+    pub payload: String,
+    /// Payload, in bytes.
+    pub size: u64,
+    /// `used` or `free`.
+    pub state: String,
+    /// `core` or a module.
+    pub module: String,
+    /// Source file.
+    pub file: String,
+    /// Function.
+    pub function: String,
+    /// Line.
+    pub line: u64,
+}
+
+/// One pool of a sound core, fragment by fragment.
+#[derive(Debug)]
+pub struct Listing {
+    /// `pkg` or `shm`.
+    pub kind: String,
+    /// Address of its own block.
+    pub block: u64,
+    /// By rising address.
+    pub fragments: Vec<Fragment>,
+}
+
+/// Both pools of a sound core of a program of this host, the private one first.
+#[track_caller]
+pub fn listings(executable: &Path, core: &Path) -> [Listing; 2] {
+    let lists = ["pkg", "shm"].map(|kind| format!("kam list {kind} --json --all --max 0"));
+    let script = tools::workspace().join("gdb-scripts/kamailio.py");
+    let load = format!("source {}", script.display());
+    let commands = [load.as_str(), "kam pools --json", lists[0].as_str(), lists[1].as_str()];
+    let mut command = gdb::questions(Path::new("/"), executable, core, &commands);
+    let text = tools::run(&mut command, tools::PATIENCE).expect(&[0]).text();
+    let answers: Vec<&str> = gdb::answers(&text).skip(1).collect();
+    let [pools, private, shared] = answers[..] else {
+        panic!("{} answers in {text}", answers.len())
+    };
+    let Pools { pools } = json(pools);
+    let [private_row, shared_row] = &pools[..] else { panic!("the pools: {pools:?}") };
+    [(private_row, private), (shared_row, shared)].map(|(row, list)| {
+        let List { kind, fragments, more, complete, damage } = json(list);
+        assert_eq!(kind, row.kind);
+        assert!(
+            row.agrees,
+            "the counters of the {kind} pool agree with the script's walk: {row:?}"
+        );
+        assert!(complete && more == 0 && damage.is_empty(), "the {kind} pool is sound: {damage:?}");
+        Listing { kind, block: memlog::hex(&row.block), fragments }
+    })
+}
+
+#[derive(Debug, Deserialize)]
+struct List {
+    kind: String,
+    fragments: Vec<Fragment>,
+    more: u64,
+    complete: bool,
+    damage: Vec<String>,
 }
 
 /// The run of gdb that makes [`read`]'s text; the program's files are those below `sysroot`.

@@ -82,6 +82,8 @@ pub struct WildOwner {
     pub why: String,
     /// Payload of the first fragment with it.
     pub example: Addr,
+    /// The fragment right before that one.
+    pub before: Option<Neighbour>,
     /// How many fragments have it.
     pub fragments: u64,
 }
@@ -281,8 +283,8 @@ pub(super) fn program<'a>(member: &'a Member, root: &PoolRoot) -> Option<&'a Mod
 fn wild_owners(names: &Names<'_>, summary: &Summary) -> Vec<WildOwner> {
     let wild = |totals: &OwnerTotals| {
         let (field, to, why) = names.wild(totals.owner)?;
-        let (example, fragments) = (totals.example, totals.fragments);
-        Some(WildOwner { field, to, why: why.to_owned(), example, fragments })
+        let &OwnerTotals { example, before, fragments, .. } = totals;
+        Some(WildOwner { field, to, why: why.to_owned(), example, before, fragments })
     };
     let found: Vec<WildOwner> = summary.owners.iter().filter_map(wild).collect();
     match found.len() < summary.owners.len() {

@@ -1,7 +1,7 @@
 //! Fragments whose owner is no text: somebody wrote to their headers.
 
-use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name};
-use crate::case::{Case, WildOwner};
+use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name, surroundings};
+use crate::case::{Case, Walked, WildOwner};
 use crate::units::count;
 
 pub(super) struct OwnerPointerWild;
@@ -22,7 +22,8 @@ impl Rule for OwnerPointerWild {
             if wild.is_empty() {
                 continue;
             }
-            let mut facts: Vec<Fact> = wild.iter().take(TOLD).map(tell).collect();
+            let mut facts: Vec<Fact> =
+                wild.iter().take(TOLD).flat_map(|owner| facts(walked, owner)).collect();
             if wild.len() > TOLD {
                 facts.push(fact(format!("{} such owners in all", wild.len())));
             }
@@ -47,11 +48,13 @@ impl Rule for OwnerPointerWild {
     }
 }
 
-fn tell(owner: &WildOwner) -> Fact {
-    let WildOwner { field, to, why, example, fragments } = owner;
+fn facts(walked: &Walked, owner: &WildOwner) -> Vec<Fact> {
+    let WildOwner { field, to, why, example, before, fragments } = owner;
     let others = match fragments {
         1 => String::new(),
         more => format!(" ({} fragments)", count(*more)),
     };
-    fact_at(*example, format!("fragment of {example}{others}: {field} is {to}, which is {why}"))
+    let told = format!("fragment of {example}{others}: {field} is {to}, which is {why}");
+    let before = before.as_ref().map(|before| surroundings::right_before(walked, before));
+    std::iter::once(fact_at(*example, told)).chain(before).collect()
 }

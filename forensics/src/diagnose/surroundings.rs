@@ -43,18 +43,20 @@ pub(super) fn reach(found: &Overwritten) -> Option<Fact> {
 
 /// Up to three fragments before a place and three behind it.
 pub(super) fn neighbours<T>(walked: &Walked, site: &Site<T>) -> Vec<Fact> {
-    let tell = |place: &'static str| {
-        move |fragment: &Neighbour| {
-            fact_at(fragment.header, format!("{place}: {}", neighbour(walked, fragment)))
-        }
-    };
-    let (nearest, further) = match site.before.split_first() {
-        Some((nearest, further)) => (Some(nearest), further),
-        None => (None, [].as_slice()),
-    };
-    let before = nearest.map(tell("right before it"));
-    let further = further.iter().map(tell("further before"));
-    before.into_iter().chain(further).chain(site.after.iter().map(tell("behind it"))).collect()
+    let further = |fragment| tell(walked, "further before", fragment);
+    let behind = |fragment| tell(walked, "behind it", fragment);
+    let nearest = site.before.first().map(|fragment| right_before(walked, fragment));
+    let before = nearest.into_iter().chain(site.before.iter().skip(1).map(further));
+    before.chain(site.after.iter().map(behind)).collect()
+}
+
+/// The fragment that ends where a damaged place begins: its owner is the likely writer.
+pub(super) fn right_before(walked: &Walked, fragment: &Neighbour) -> Fact {
+    tell(walked, "right before it", fragment)
+}
+
+fn tell(walked: &Walked, place: &str, fragment: &Neighbour) -> Fact {
+    fact_at(fragment.header, format!("{place}: {}", neighbour(walked, fragment)))
 }
 
 /// A fragment for a person.

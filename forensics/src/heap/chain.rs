@@ -27,14 +27,15 @@ pub(super) struct Expected {
 
 /// The headers of one manager.
 pub(super) trait Headers {
-    /// Whether headers that merges left behind chain into true ones.
-    const OLD_HEADERS_CHAIN: bool;
-
     /// Reads the header at `at`; `before` is the fragment that leads there, if one does.
     ///
     /// # Errors
     /// [`BreakCause`] where the chain cannot go on.
     fn read(&mut self, at: Addr, before: Option<Before>) -> Result<Header, BreakCause>;
+
+    /// Whether the fragment at `at`, whose size is not known, may be a free one that holds headers
+    /// which merges left behind and which chain into true ones.
+    fn may_hold_old_headers(&mut self, at: Addr) -> bool;
 
     /// Everything from `from` on that looks like a header which another one follows.
     fn links(&mut self, from: Addr) -> Vec<Link>;
@@ -100,16 +101,20 @@ impl<H: Headers> Walk<H> {
             return false;
         }
         let size = header.fragment.payload.length();
-        if let Some(fits) = self.headers.lists().and_then(|lists| lists.fits(self.at, size)) {
-            return fits;
+        let lists = self.headers.lists();
+        let exact = lists.and_then(|lists| lists.exact_size(self.at)).is_some();
+        match lists.and_then(|lists| lists.fits(self.at, size)) {
+            Some(fits) if exact || !fits => return fits,
+            _ => {}
         }
         let unlisted = |lists: &FreeLists| !lists.may_contain(self.at, size);
-        if !header.fragment.used && self.headers.lists().is_some_and(unlisted) {
+        if !header.fragment.used && lists.is_some_and(unlisted) {
             return false;
         }
-        let Some(place) = self.first_start(step(self.at)) else { return true };
-        if place.at < header.next {
-            return false;
+        let from = self.least_end();
+        let Some(place) = self.first_start(from) else { return true };
+        if place.at <= header.next {
+            return place.at == header.next;
         }
         // If nothing but this fragment is missing up to there, it is longer than its header says.
         let only_this = self.left().and_then(|left| left.fragments.checked_sub(1));
@@ -118,13 +123,22 @@ impl<H: Headers> Walk<H> {
 
     /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed.
     fn resume(&mut self) -> Option<Addr> {
-        let least = self.headers.lists().and_then(|lists| lists.least_size(self.at));
-        let from = match least {
-            Some(size) => self.headers.behind(self.at, size),
-            None => step(self.at),
-        };
+        let lists = self.headers.lists();
+        let exact = lists.and_then(|lists| lists.exact_size(self.at));
+        if let Some(next) = exact.map(|size| self.headers.behind(self.at, size))
+            && self.islands().at(next).is_some_and(|place| place.whole)
+        {
+            return Some(next);
+        }
+        let from = self.least_end();
         let place = self.place_behind_one(from).or_else(|| self.first_start(from));
         place.map(|place| place.at)
+    }
+
+    /// The first place where the fragment at `self.at` can end.
+    fn least_end(&self) -> Addr {
+        let least = self.headers.lists().and_then(|lists| lists.least_size(self.at));
+        least.map_or_else(|| step(self.at), |size| self.headers.behind(self.at, size))
     }
 
     /// The place from `from` on that leads to the end so that one fragment is missing.
@@ -140,7 +154,8 @@ impl<H: Headers> Walk<H> {
         let left = self.left();
         self.islands();
         // What a broken list no longer names may be a free fragment with old headers inside.
-        let named = H::OLD_HEADERS_CHAIN && self.headers.lists().is_none_or(FreeLists::is_cut);
+        let named = self.headers.lists().is_none_or(FreeLists::is_cut)
+            && self.headers.may_hold_old_headers(self.at);
         let islands = self.islands();
         let is_start = |place: &Place| match islands.leads_to_the_end(place) {
             // One fragment at least is lost.

@@ -75,12 +75,19 @@ impl Recent {
         *self = Self::default();
     }
 
+    /// The last fragment.
+    pub(super) fn nearest(&self) -> Option<Neighbour> {
+        self.back(0)
+    }
+
     fn nearest_first(&self) -> Vec<Neighbour> {
-        let back = |steps: usize| {
-            let index = self.count.checked_sub(steps.saturating_add(1))?;
-            self.last.get(index.wrapping_rem(NEIGHBOURS)).copied().flatten()
-        };
-        array::from_fn::<_, NEIGHBOURS, _>(back).into_iter().flatten().collect()
+        let all = array::from_fn::<_, NEIGHBOURS, _>(|steps| self.back(steps));
+        all.into_iter().flatten().collect()
+    }
+
+    fn back(&self, steps: usize) -> Option<Neighbour> {
+        let index = self.count.checked_sub(steps.saturating_add(1))?;
+        self.last.get(index.wrapping_rem(NEIGHBOURS)).copied().flatten()
     }
 }
 

@@ -36,6 +36,8 @@ pub struct OwnerTotals {
     pub largest: u64,
     /// Payload of the first fragment.
     pub example: Addr,
+    /// The fragment that ends right before that one.
+    pub before: Option<Neighbour>,
     /// Of `fragments`: those inherited from the main process at fork.
     pub inherited_fragments: u64,
     /// Of `bytes`: those inherited from the main process at fork.
@@ -95,7 +97,7 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
                 summary.sizes.add(&fragment);
                 let counted = summary.count(&fragment);
                 if counted && summary.used_fragments > options.skip_first {
-                    add(&mut owners, &fragment);
+                    add(&mut owners, &fragment, &recent);
                 }
                 let neighbour = Neighbour::from(&fragment);
                 summary.followed_by(&neighbour);
@@ -156,7 +158,9 @@ impl<'a> ListCheck<'a> {
 
     #[inline]
     fn fragment(&mut self, fragment: &Fragment, found: &mut Sites<ListFault>, recent: &Recent) {
-        while let Some(fault) = self.in_pool.next_if(|fault| fault.at < fragment.payload.end) {
+        // A header of TLSF begins in the last word of the payload before it.
+        let end = Addr(fragment.payload.end.0.saturating_sub(8));
+        while let Some(fault) = self.in_pool.next_if(|fault| fault.at < end) {
             found.push(fault, recent);
         }
         if let Some(fault) = self.roll_call.fragment(fragment) {
@@ -195,13 +199,14 @@ impl Summary {
     }
 }
 
-fn add(owners: &mut FxHashMap<Owner, OwnerTotals>, fragment: &Fragment) {
+fn add(owners: &mut FxHashMap<Owner, OwnerTotals>, fragment: &Fragment, recent: &Recent) {
     let owner = fragment.owner.unwrap_or_default();
     let length = fragment.payload.length();
-    let totals = owners.entry(owner).or_insert(OwnerTotals {
+    let totals = owners.entry(owner).or_insert_with(|| OwnerTotals {
         owner,
         smallest: u64::MAX,
         example: fragment.payload.start,
+        before: recent.nearest(),
         ..OwnerTotals::default()
     });
     totals.fragments = totals.fragments.saturating_add(1);

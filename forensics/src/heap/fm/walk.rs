@@ -48,9 +48,6 @@ impl<'p> FmHeaders<'p> {
 }
 
 impl Headers for FmHeaders<'_> {
-    /// They say that they are in use.
-    const OLD_HEADERS_CHAIN: bool = true;
-
     #[inline]
     fn read(&mut self, at: Addr, _: Option<Before>) -> Result<Header, BreakCause> {
         let shape = self.shape();
@@ -73,6 +70,16 @@ impl Headers for FmHeaders<'_> {
         };
         let fragment = Fragment { header: at, payload, used: is_free == 0, owner, damage };
         Ok(Header { fragment, next: payload.end, followed, whole })
+    }
+
+    /// Unless its header is whole but for the size, and says that it is in use.
+    fn may_hold_old_headers(&mut self, at: Addr) -> bool {
+        let shape = self.shape();
+        let in_use = |bytes: &[u8]| {
+            word(bytes, shape.check) & 0xffff_ffff == CHECK
+                && word(bytes, shape.is_free) & 0xffff_ffff == 0
+        };
+        !self.cursor.bytes(at, narrow(shape.header)).is_ok_and(in_use)
     }
 
     fn links(&mut self, from: Addr) -> Vec<Link> {

@@ -269,6 +269,13 @@ impl FreeLists {
         Some(exact && self.classes.list_of(size) == list)
     }
 
+    /// The payload, in bytes, of the fragment at `at` if a list leads there in which all have the
+    /// same, though its header may be overwritten.
+    pub(super) fn exact_size(&self, at: Addr) -> Option<u64> {
+        let list = list_with(&self.members, at).or_else(|| list_with(&self.broken, at))?;
+        self.classes.exact(list)
+    }
+
     /// The least payload, in bytes, of the fragment at `at` if a list leads there, though its
     /// header may be overwritten.
     pub(super) fn least_size(&self, at: Addr) -> Option<u64> {

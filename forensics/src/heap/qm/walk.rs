@@ -43,6 +43,20 @@ struct Read {
     sound: bool,
 }
 
+impl Read {
+    fn has(&self, wanted: fn(&Damage) -> bool) -> bool {
+        self.fragment.damage.iter().any(wanted)
+    }
+
+    /// Whether the same size stands at both ends, and one of them has its check words.
+    fn ends_agree(&self) -> bool {
+        let start = self.has(|damage| matches!(damage, Damage::StartCheck { .. }));
+        let end = self.has(|damage| matches!(damage, Damage::EndCheck { .. }));
+        let sizes = self.has(|damage| matches!(damage, Damage::TrailerSize { .. }));
+        !(sizes || start && end)
+    }
+}
+
 impl<'p> Walk<'p> {
     /// From the header of the first fragment to the end of the last trailer.
     pub(super) fn new(pool: &'p Pool<'_, QMalloc>, at_break: AtBreak) -> Self {
@@ -106,15 +120,13 @@ impl<'p> Walk<'p> {
     /// Whether a damaged fragment is as long as its header says. Its trailer may say so, or what
     /// lies behind it: an overrun often takes a trailer and the next header together.
     fn is_believed(&mut self, read: &Read) -> bool {
-        let has = |wanted: fn(&Damage) -> bool| read.fragment.damage.iter().any(wanted);
-        let sizes_agree = !has(|damage| matches!(damage, Damage::TrailerSize { .. }));
-        let header_is_whole = self.shape.checks.is_some()
-            && !has(|damage| matches!(damage, Damage::StartCheck { .. }));
-        let end_is_whole =
-            self.shape.checks.is_some() && !has(|damage| matches!(damage, Damage::EndCheck { .. }));
-        if sizes_agree && (header_is_whole || end_is_whole) {
+        let checked = self.shape.checks.is_some();
+        if checked && read.ends_agree() {
             return true;
         }
+        let header_is_whole =
+            checked && !read.has(|damage| matches!(damage, Damage::StartCheck { .. }));
+        let end_is_whole = checked && !read.has(|damage| matches!(damage, Damage::EndCheck { .. }));
         if self.is_sound(read.next) {
             return header_is_whole || end_is_whole;
         }
@@ -197,7 +209,7 @@ impl<'p> Walk<'p> {
         let mut links = Vec::with_capacity(headers.len());
         for at in headers {
             if let Ok(read) = self.read(at)
-                && read.sound
+                && read.ends_agree()
             {
                 links.push(Link { at, next: read.next, used: 0, whole: true });
             }
@@ -239,12 +251,14 @@ impl<'p> Walk<'p> {
         links
     }
 
-    /// Start of the chain of sound fragments that ends at the pool's end, followed backwards.
+    /// Start of the chain of fragments that ends at the pool's end, followed backwards. One whose
+    /// check words alone are overwritten does not end it: what stands before it would be lost.
     fn tail(&mut self) -> Addr {
         if let Some(tail) = self.tail {
             return tail;
         }
         let shape = self.shape;
+        let checked = shape.checks.is_some();
         let mut start = self.end;
         while start > self.pool.block.first {
             let trailer = start.checked_sub(shape.trailer);
@@ -255,8 +269,8 @@ impl<'p> Walk<'p> {
                 .and_then(|at| at.checked_sub(shape.header))
                 .filter(|&header| header >= self.pool.block.first);
             let Some(header) = header else { break };
-            let sound = self.read(header).is_ok_and(|read| read.sound && read.next == start);
-            if !sound {
+            let read = self.read(header).ok().filter(|read| read.next == start);
+            if !read.is_some_and(|read| read.sound || (checked && read.ends_agree())) {
                 break;
             }
             start = header;

@@ -90,7 +90,18 @@ impl<'p> TlsfHeaders<'p> {
             return Ok(linked && follower.size == 0);
         }
         // Free neighbours are merged at once.
-        Ok(linked && !(free && follower.free) && self.can_stand(next, &follower))
+        let fits = linked && !(free && follower.free) && self.can_stand(next, &follower);
+        Ok(fits && (!follower.free || self.is_free_header(next, follower.size)))
+    }
+
+    /// Whether what looks like the header of a free fragment is one: any odd number in a payload
+    /// does, so the header behind it must name it, or a list.
+    fn is_free_header(&mut self, at: Addr, size: u64) -> bool {
+        let named = match self.fields(self.behind(at, size)) {
+            Ok(behind) => behind.previous_free && behind.previous == at,
+            Err(_) => true,
+        };
+        named || self.lists().is_some_and(|lists| lists.contain(at))
     }
 
     fn link(&mut self, at: Addr) -> Option<Link> {
@@ -109,9 +120,6 @@ impl<'p> TlsfHeaders<'p> {
 }
 
 impl Headers for TlsfHeaders<'_> {
-    /// They say that they are free, and the header that follows names another one.
-    const OLD_HEADERS_CHAIN: bool = false;
-
     #[inline]
     fn read(&mut self, at: Addr, before: Option<Before>) -> Result<Header, BreakCause> {
         self.pool.visit();
@@ -135,6 +143,11 @@ impl Headers for TlsfHeaders<'_> {
         let followed = self.is_followed(at, free, next).unwrap_or(whole);
         let fragment = Fragment { header: at, payload, used: !free, owner, damage };
         Ok(Header { fragment, next, followed, whole })
+    }
+
+    /// Old headers say that they are free, and the header that follows names another one.
+    fn may_hold_old_headers(&mut self, _: Addr) -> bool {
+        false
     }
 
     fn links(&mut self, from: Addr) -> Vec<Link> {
