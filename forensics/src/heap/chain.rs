@@ -117,8 +117,7 @@ impl<H: Headers> Walk<H> {
             return place.at == header.next;
         }
         // If nothing but this fragment is missing up to there, it is longer than its header says.
-        let only_this = self.left().and_then(|left| left.fragments.checked_sub(1));
-        !self.islands().leads_to_the_end(&place) || Some(place.run) != only_this
+        !self.islands().leads_to_the_end(&place) || !self.only_this_is_lost(&place)
     }
 
     /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed.
@@ -146,7 +145,16 @@ impl<H: Headers> Walk<H> {
         let left = self.left()?;
         let run = left.fragments.checked_sub(1)?;
         let place = self.islands().with_run(run, from)?;
-        (place.whole && place.used <= left.used).then_some(place)
+        (place.whole && self.only_this_is_lost(&place)).then_some(place)
+    }
+
+    /// Whether one fragment, from `self.at` to a place that leads to the end, makes up for all that
+    /// the counters miss.
+    fn only_this_is_lost(&self, place: &Place) -> bool {
+        let Some(left) = self.left() else { return false };
+        let payload = place.at.offset_from(self.headers.behind(self.at, 0));
+        let used = left.used.checked_sub(place.used);
+        place.run.checked_add(1) == Some(left.fragments) && (used == Some(0) || used == payload)
     }
 
     /// The first place from `from` on where the walk may go on.
