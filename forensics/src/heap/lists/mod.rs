@@ -6,19 +6,20 @@
 //! can have.
 
 mod classes;
-
-use std::collections::BTreeMap;
-use std::fmt;
-use std::iter::Peekable;
+mod fault;
+mod gather;
+mod roll_call;
 
 use rustc_hash::FxHashSet;
 
 pub(super) use classes::{ROW, SizeClasses};
+pub use fault::{ListDamage, ListFault};
+pub(crate) use roll_call::RollCall;
 
-use super::Fragment;
+use gather::Gather;
+
 use crate::addr::{Addr, AddrRange};
-use crate::memory::{Absent, Known};
-use crate::num::wide;
+use crate::memory::Known;
 
 /// Faults that are kept; the rest is counted.
 const FAULTS_KEPT: usize = 1000;
@@ -46,116 +47,6 @@ struct Member {
     list: u32,
 }
 
-/// Something wrong with one list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListFault {
-    /// Which list, counted as the manager does.
-    pub list: u32,
-    /// The free fragment, or the list's head.
-    pub at: Addr,
-    /// What.
-    pub what: ListDamage,
-}
-
-/// What can be wrong with a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListDamage {
-    /// A link leads to where no free fragment of the pool can be.
-    WildLink {
-        /// Where it leads.
-        to: Addr,
-    },
-    /// A link leads back to a fragment that the list has already passed.
-    Loop {
-        /// Where it leads.
-        to: Addr,
-    },
-    /// A link leads to a fragment that is in use.
-    Used {
-        /// Where it leads.
-        to: Addr,
-    },
-    /// Its link backwards does not lead to the fragment before it in the list.
-    BackLink {
-        /// Where it leads.
-        found: Addr,
-    },
-    /// A fragment stands in a list for other sizes.
-    WrongList {
-        /// Its payload, in bytes.
-        size: u64,
-        /// The list for that size.
-        belongs: u32,
-    },
-    /// The list's own count is wrong.
-    Count {
-        /// What it says.
-        said: u64,
-        /// Fragments that were found.
-        found: u64,
-    },
-    /// The bitmap of lists that are not empty is wrong.
-    Bitmap {
-        /// Whether the bitmap says that the list has fragments.
-        said: bool,
-    },
-    /// It leads to a place inside another fragment.
-    NoFragment,
-    /// A free fragment stands in no list.
-    Unlisted,
-    /// Free fragments that the list no longer leads to, behind a bad link.
-    CutOff {
-        /// How many.
-        fragments: u64,
-    },
-    /// The bytes are not known.
-    Absent(Absent),
-}
-
-impl fmt::Display for ListFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { list, at, what } = self;
-        match what {
-            ListDamage::WildLink { to } => {
-                write!(f, "free list {list}: the link at {at} leads to {to}, no free fragment")
-            }
-            ListDamage::Loop { to } => {
-                write!(f, "free list {list}: the link at {at} leads back to {to}: it never ends")
-            }
-            ListDamage::Used { to } => {
-                write!(f, "free list {list}: the link at {at} leads to {to}, which is in use")
-            }
-            ListDamage::BackLink { found } => {
-                write!(f, "free list {list}: the link backwards of {at} leads to {found}")
-            }
-            ListDamage::WrongList { size, belongs } => write!(
-                f,
-                "free list {list}: the fragment at {at} has {size} bytes and belongs into list \
-                 {belongs}"
-            ),
-            ListDamage::Count { said, found } => {
-                write!(f, "free list {list}: it counts {said} fragments, and leads to {found}")
-            }
-            ListDamage::Bitmap { said: true } => {
-                write!(f, "free list {list}: the bitmap says that it has fragments; it is empty")
-            }
-            ListDamage::Bitmap { said: false } => {
-                write!(f, "free list {list}: the bitmap says that it is empty; it has fragments")
-            }
-            ListDamage::NoFragment => {
-                write!(f, "free list {list}: it leads to {at}, which is inside another fragment")
-            }
-            ListDamage::Unlisted => {
-                write!(f, "the free fragment at {at} is in no free list: nobody can allocate it")
-            }
-            ListDamage::CutOff { fragments } => {
-                write!(f, "free list {list}: {fragments} free fragments behind the bad link")
-            }
-            ListDamage::Absent(absent) => write!(f, "free list {list}: {absent}"),
-        }
-    }
-}
-
 /// How one manager keeps its lists.
 pub(super) trait Lists {
     /// Which sizes stand in which list.
@@ -163,12 +54,12 @@ pub(super) trait Lists {
     /// What stands at the start of list `index`.
     ///
     /// # Errors
-    /// [`Absent`].
+    /// [`crate::memory::Absent`].
     fn head(&mut self, index: u32) -> Known<Head>;
     /// What stands in the fragment whose header is at `at`.
     ///
     /// # Errors
-    /// [`Absent`].
+    /// [`crate::memory::Absent`].
     fn entry(&mut self, at: Addr) -> Known<Entry>;
 }
 
@@ -218,11 +109,7 @@ impl FreeLists {
             fault_count: 0,
             visits: 0,
         };
-        let mut gathered = Gather { lists, fragments, seen: FxHashSet::default(), found };
-        for index in 0..classes.count() {
-            gathered.follow(index);
-        }
-        let mut found = gathered.found;
+        let mut found = Gather::new(lists, fragments, found).follow_all();
         found.members.sort_unstable();
         found.broken.sort_unstable();
         found
@@ -285,12 +172,7 @@ impl FreeLists {
 
     /// A roll call of the fragments that a walk meets.
     pub(crate) fn roll_call(&self) -> RollCall<'_> {
-        RollCall {
-            lists: self,
-            members: self.members.iter().peekable(),
-            inside: None,
-            cut_off: BTreeMap::new(),
-        }
+        RollCall::new(self)
     }
 
     fn fault(&mut self, fault: ListFault) {
@@ -301,164 +183,7 @@ impl FreeLists {
     }
 }
 
-/// Compares the lists with the fragments of a walk, by rising address.
-pub(crate) struct RollCall<'a> {
-    lists: &'a FreeLists,
-    members: Peekable<std::slice::Iter<'a, Member>>,
-    /// The fragment before.
-    inside: Option<AddrRange>,
-    /// Free fragments that a broken list no longer leads to: the first, and how many.
-    cut_off: BTreeMap<u32, (Addr, u64)>,
-}
-
-impl RollCall<'_> {
-    /// Takes the next fragment; what the lists have wrong about it or the one before it.
-    pub(crate) fn fragment(&mut self, fragment: &Fragment) -> Option<ListFault> {
-        let before =
-            self.inside.replace(AddrRange { start: fragment.header, end: fragment.payload.end });
-        let mut stranger = None;
-        while let Some(member) = self.members.next_if(|member| member.header < fragment.header) {
-            // In what the walk could not see anything may stand.
-            if before.is_some_and(|before| before.contains(member.header)) {
-                let what = ListDamage::NoFragment;
-                stranger = Some(ListFault { list: member.list, at: member.header, what });
-            }
-        }
-        let listed = self.members.next_if(|member| member.header == fragment.header).is_some();
-        if fragment.used || listed || stranger.is_some() {
-            return stranger;
-        }
-        let list = self.lists.classes.list_of(fragment.payload.length());
-        if self.lists.cut.contains(&list) {
-            let entry = self.cut_off.entry(list).or_insert((fragment.header, 0));
-            entry.1 = entry.1.saturating_add(1);
-            return None;
-        }
-        Some(ListFault { list, at: fragment.header, what: ListDamage::Unlisted })
-    }
-
-    /// What only the whole walk shows.
-    pub(crate) fn finish(self) -> impl Iterator<Item = ListFault> {
-        self.cut_off.into_iter().map(|(list, (at, fragments))| ListFault {
-            list,
-            at,
-            what: ListDamage::CutOff { fragments },
-        })
-    }
-}
-
 fn list_with(members: &[Member], at: Addr) -> Option<u32> {
     let index = members.binary_search_by_key(&at, |member| member.header).ok()?;
     members.get(index).map(|member| member.list)
-}
-
-/// The lists while they are followed.
-struct Gather<'a, L> {
-    lists: &'a mut L,
-    fragments: AddrRange,
-    seen: FxHashSet<Addr>,
-    found: FreeLists,
-}
-
-/// Where one direction of a list ended.
-enum End {
-    /// Where it should.
-    Reached,
-    /// At something broken.
-    Broken,
-}
-
-impl<L: Lists> Gather<'_, L> {
-    fn follow(&mut self, list: u32) {
-        let head = match self.lists.head(list) {
-            Ok(head) => head,
-            Err(absent) => {
-                let at = absent.at;
-                self.cut(ListFault { list, at, what: ListDamage::Absent(absent) });
-                return;
-            }
-        };
-        let before = self.found.members.len();
-        let end = self.forwards(list, &head);
-        if let (End::Broken, Some(last)) = (&end, head.last) {
-            self.backwards(list, &head, last);
-        }
-        let found = wide(self.found.members.len().saturating_sub(before));
-        // A list that was cut has said enough.
-        if let End::Broken = end {
-            return;
-        }
-        if let Some(said) = head.said.filter(|&said| said != found) {
-            self.fault(list, head.at, ListDamage::Count { said, found });
-        }
-        if let Some(said) = head.marked.filter(|&said| said != (found > 0)) {
-            self.fault(list, head.at, ListDamage::Bitmap { said });
-        }
-    }
-
-    fn forwards(&mut self, list: u32, head: &Head) -> End {
-        let (mut from, mut at, mut expected) = (head.at, head.first, head.start);
-        while at != head.end {
-            let entry = match self.step(list, at) {
-                Ok(entry) => entry,
-                Err(what) => {
-                    self.cut(ListFault { list, at: from, what });
-                    return End::Broken;
-                }
-            };
-            if let Some(found) = entry.previous.filter(|&found| found != expected) {
-                self.fault(list, at, ListDamage::BackLink { found });
-            }
-            (from, expected) = (at, at);
-            at = entry.next;
-        }
-        End::Reached
-    }
-
-    /// From the last fragment to the bad link that the way forwards met. What is broken on this
-    /// way too was told already, or is the same place.
-    fn backwards(&mut self, list: u32, head: &Head, last: Addr) {
-        let mut at = last;
-        while at != head.start {
-            let Ok(entry) = self.step(list, at) else { return };
-            let Some(previous) = entry.previous else { return };
-            at = previous;
-        }
-    }
-
-    /// Takes the fragment at `at`, to which a link led, into the list.
-    fn step(&mut self, list: u32, at: Addr) -> Result<Entry, ListDamage> {
-        let wild = ListDamage::WildLink { to: at };
-        if !self.fragments.contains(at) || !at.0.is_multiple_of(8) {
-            return Err(wild);
-        }
-        if self.seen.contains(&at) {
-            return Err(ListDamage::Loop { to: at });
-        }
-        self.found.visits = self.found.visits.saturating_add(1);
-        let entry = self.lists.entry(at).map_err(ListDamage::Absent)?;
-        if !entry.sound {
-            self.found.broken.push(Member { header: at, list });
-            return Err(wild);
-        }
-        if !entry.free {
-            return Err(ListDamage::Used { to: at });
-        }
-        self.seen.insert(at);
-        self.found.members.push(Member { header: at, list });
-        let belongs = self.found.classes.list_of(entry.size);
-        if belongs != list {
-            self.fault(list, at, ListDamage::WrongList { size: entry.size, belongs });
-        }
-        Ok(entry)
-    }
-
-    fn fault(&mut self, list: u32, at: Addr, what: ListDamage) {
-        self.found.fault(ListFault { list, at, what });
-    }
-
-    fn cut(&mut self, fault: ListFault) {
-        self.found.cut.insert(fault.list);
-        self.found.fault(fault);
-    }
 }
