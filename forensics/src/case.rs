@@ -37,6 +37,10 @@ pub struct CaseOptions {
     pub without_pools: bool,
 }
 
+/// Views of the shared pool in a row that show no more than another one, before the rest is left
+/// alone: in a bundle all views are the same.
+const NO_BETTER: u32 = 2;
+
 /// One process and what Kamailio says of it.
 #[derive(Debug)]
 pub struct Member {
@@ -48,6 +52,9 @@ pub struct Member {
     no_table: Option<Absent>,
     /// Where its pools are.
     pub roots: Roots,
+    /// Whether it stands inside a memory manager: its pools, and the shared one, may be half
+    /// changed.
+    pub is_allocating: bool,
 }
 
 impl Member {
@@ -190,14 +197,20 @@ impl Case {
     /// All processes see the same shared pool: the first complete walk serves, else the longest.
     fn walk_shm(&self, options: CaseOptions) -> Option<Pool> {
         let mut best: Option<Pool> = None;
+        let mut no_better = 0_u32;
         for (index, member) in self.members.iter().enumerate() {
             for root in member.roots.pools.iter().filter(|root| root.kind == PoolKind::Shm) {
                 let pool = pool::walk(index, member, root, options, options.keep_fragments);
-                let complete = pool.fragments_seen().1;
+                // Damage is the same in every view; another one may only have what this one lacks.
+                let walked = pool.walked();
+                let whole = walked.is_some_and(|walked| walked.summary.holes.count == 0);
                 if best.as_ref().is_none_or(|best| pool.fragments_seen() > best.fragments_seen()) {
                     best = Some(pool);
+                    no_better = 0;
+                } else {
+                    no_better = no_better.saturating_add(1);
                 }
-                if complete {
+                if whole || no_better >= NO_BETTER {
                     return best;
                 }
             }
@@ -258,6 +271,14 @@ impl Case {
         }
     }
 
+    /// Whether a process that can change a pool stands inside a memory manager.
+    pub fn is_allocating(&self, pool: &Pool) -> bool {
+        let mut members = self.members.iter().enumerate();
+        members.any(|(index, member)| {
+            member.is_allocating && (pool.kind == PoolKind::Shm || index == pool.member)
+        })
+    }
+
     /// The record of a process in the bundle's manifest.
     pub fn record(&self, pid: Option<u32>) -> Option<&bundle::ProcessRecord> {
         let manifest = self.evidence.manifest.as_ref()?;
@@ -314,7 +335,8 @@ fn member(mut process: Process) -> (Member, Vec<ProcessEntry>) {
     let own_pid = entry.as_ref().and_then(|entry| u32::try_from(entry.pid).ok());
     process.pid = process.pid.or(own_pid);
     let entries = table.map(|table| table.entries).unwrap_or_default();
-    (Member { process, entry, no_table, roots }, entries)
+    let is_allocating = !roots.pools.is_empty() && kamailio::is_allocating(&process);
+    (Member { process, entry, no_table, roots, is_allocating }, entries)
 }
 
 /// A pool for a person: `SHM pool`, or `PKG pool of process 12 (timer)`.

@@ -2,7 +2,7 @@
 //! byte of it is asked for, and kept until the cache is full.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundle::frames::{FrameIndex, IndexSource, decompress};
 use memmap2::Mmap;
@@ -23,6 +23,8 @@ pub struct FrameStore {
 #[derive(Default)]
 struct Cache {
     frames: HashMap<usize, (u64, Arc<Vec<u8>>)>,
+    /// Why a frame cannot be decompressed: found out once.
+    damaged: HashMap<usize, String>,
     bytes: usize,
     clock: u64,
 }
@@ -62,9 +64,13 @@ impl FrameStore {
         Ok(Chunk::Shared(content, inside..end))
     }
 
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn frame(&self, number: usize) -> Result<Arc<Vec<u8>>, BlobError> {
         {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cache = self.cache();
             cache.clock = cache.clock.wrapping_add(1);
             let now = cache.clock;
             if let Some((used, content)) = cache.frames.get_mut(&number) {
@@ -74,10 +80,16 @@ impl FrameStore {
         }
         // Decompressed without the lock, so that several threads can; twice at worst.
         let frame = self.index.frames.get(number).ok_or(BlobError::End)?;
-        let content =
-            decompress(&self.file, frame).map_err(|error| BlobError::Damaged(error.to_string()))?;
+        if let Some(why) = self.cache().damaged.get(&number) {
+            return Err(BlobError::Damaged(why.clone()));
+        }
+        let content = decompress(&self.file, frame).map_err(|error| {
+            let why = error.to_string();
+            self.cache().damaged.insert(number, why.clone());
+            BlobError::Damaged(why)
+        })?;
         let content = Arc::new(content);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cache();
         cache.keep(number, Arc::clone(&content));
         Ok(content)
     }

@@ -140,7 +140,7 @@ impl Walked {
             BreakCause::BadSize { .. } | BreakCause::NoTrailer { .. } => None,
         };
         let breaks: Vec<(u64, String)> =
-            self.summary.breaks.kept.iter().filter_map(|site| absent(&site.what)).collect();
+            self.summary.holes.kept.iter().filter_map(|site| absent(&site.what)).collect();
         let (_, why) = breaks.first()?;
         let lost = breaks.iter().fold(0_u64, |sum, (lost, _)| sum.saturating_add(*lost));
         Some(Gap::new(format!("{} of the {name}", size(lost)), why))

@@ -2,7 +2,7 @@
 
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at, pool_name, surroundings};
 use crate::case::{Case, Overwritten, Pointer, Pool, Walked};
-use crate::heap::{Break, BreakCause};
+use crate::heap::Break;
 use crate::leak::Site;
 use crate::units::{count, size};
 
@@ -20,7 +20,7 @@ impl Rule for ChainBroken {
         let walked = |pool| Some((pool, Pool::walked(pool)?));
         let pools = case.pools.iter().filter_map(walked);
         pools
-            .filter(|(_, walked)| walked.summary.breaks.count > 0)
+            .filter(|(_, walked)| !walked.summary.complete)
             .map(|(p, w)| self.find(case, p, w))
             .collect()
     }
@@ -32,8 +32,7 @@ impl ChainBroken {
         let summary = &walked.summary;
         let seen = count(walked.seen_fragments());
         let of = walked.expected_fragments.map(|expected| format!("{seen} of {}", count(expected)));
-        let absent = |site: &Site<Break>| matches!(site.what.why, BreakCause::Absent(_));
-        let only_absent = summary.breaks.kept.iter().all(absent);
+        let only_absent = summary.breaks.count == 0;
         let mut facts: Vec<Fact> = summary
             .breaks
             .kept
@@ -49,6 +48,10 @@ impl ChainBroken {
         if summary.breaks.kept.len() > TOLD {
             facts.push(fact(format!("{} breaks in all", count(summary.breaks.count))));
         }
+        facts.extend(summary.holes.kept.iter().take(TOLD).flat_map(|site| hole(&site.what)));
+        if summary.holes.kept.len() > TOLD {
+            facts.push(fact(format!("{} holes in all", count(summary.holes.count))));
+        }
         facts.push(fact(format!(
             "{seen} fragments were read; {} lie in none of them",
             size(summary.lost_bytes)
@@ -58,14 +61,24 @@ impl ChainBroken {
                 rule: self.id(),
                 severity: Severity::Warning,
                 confidence: Confidence::Certain,
+                summary: format!("{name}: only {} fragments are in the input", of.unwrap_or(seen)),
+                facts,
+                advice: "The bytes there are not in the input; of damage in the process that says \
+                         nothing. The totals of this pool are lower bounds."
+                    .to_owned(),
+            };
+        }
+        if summary.breaks.count == 1 && case.is_allocating(pool) {
+            return Finding {
+                rule: self.id(),
+                severity: Severity::Warning,
+                confidence: Confidence::Possible,
                 summary: format!(
-                    "{name}: only {} fragments are in the input",
-                    of.unwrap_or(seen)
+                    "{name}: the chain of fragments is open at one place, and a process stands \
+                     inside its allocator"
                 ),
                 facts,
-                advice: "The bytes behind the break are not in the input, which is no sign of damage in \
-                         the process. The totals of this pool are lower bounds."
-                    .to_owned(),
+                advice: surroundings::UNFINISHED.to_owned(),
             };
         }
         Finding {
@@ -90,15 +103,23 @@ fn facts(
     let found = &site.what;
     let at = found.at;
     let mut facts = vec![fact_at(at, format!("fragment at {at}: {}", found.why))];
-    if !matches!(found.why, BreakCause::Absent(_)) {
-        facts.extend(surroundings::overwritten(at, overwritten));
-        facts.extend(surroundings::pointers(at, pointers));
-        facts.extend(surroundings::neighbours(walked, site));
-    }
+    facts.extend(surroundings::overwritten(at, overwritten));
+    facts.extend(surroundings::pointers(at, pointers));
+    facts.extend(surroundings::neighbours(walked, site));
+    facts.push(goes_on(found));
+    facts
+}
+
+/// Where the input ends, or has a gap.
+fn hole(found: &Break) -> [Fact; 2] {
+    let at = found.at;
+    [fact_at(at, format!("fragment at {at}: {}", found.why)), goes_on(found)]
+}
+
+fn goes_on(found: &Break) -> Fact {
     let goes_on = match found.resumed_at {
         Some(place) => format!("the walk goes on at {place}, {} further", size(found.lost)),
         None => format!("the walk ends there; {} of the pool are not seen", size(found.lost)),
     };
-    facts.push(fact(goes_on));
-    facts
+    fact(goes_on)
 }

@@ -38,6 +38,20 @@ impl Rule for CheckOverwritten {
             if damaged.kept.len() > TOLD {
                 facts.push(fact(format!("{count} fragments in all")));
             }
+            if count == 1 && case.is_allocating(pool) {
+                findings.push(Finding {
+                    rule: self.id(),
+                    severity: Severity::Warning,
+                    confidence: Confidence::Possible,
+                    summary: format!(
+                        "{}: 1 fragment is half changed, and a process stands inside its allocator",
+                        pool_name(case, pool)
+                    ),
+                    facts,
+                    advice: surroundings::UNFINISHED.to_owned(),
+                });
+                continue;
+            }
             findings.push(Finding {
                 rule: self.id(),
                 severity: Severity::Critical,

@@ -33,7 +33,20 @@ impl Rule for CountersDisagree {
                     fact_at(pool.block, text)
                 })
                 .collect();
-            if !facts.is_empty() {
+            if !facts.is_empty() && case.is_allocating(pool) {
+                findings.push(Finding {
+                    rule: self.id(),
+                    severity: Severity::Warning,
+                    confidence: Confidence::Possible,
+                    summary: format!(
+                        "{}: the block's own counters differ, and a process stands inside its \
+                         allocator",
+                        pool_name(case, pool)
+                    ),
+                    facts,
+                    advice: super::surroundings::UNFINISHED.to_owned(),
+                });
+            } else if !facts.is_empty() {
                 findings.push(Finding {
                     rule: self.id(),
                     severity: Severity::Error,

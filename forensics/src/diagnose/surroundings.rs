@@ -7,6 +7,10 @@ use crate::heap::Neighbour;
 use crate::leak::Site;
 use crate::units::size;
 
+/// What to do where an unfinished call of the allocator explains what was found.
+pub(super) const UNFINISHED: &str = "A call of the allocator that is not finished looks like this in a healthy process; so does \
+     memory that was overwritten. A second snapshot tells: damage is still there.";
+
 /// Pointers that are told of each damaged place.
 const POINTERS: usize = 4;
 

@@ -10,6 +10,9 @@ use crate::num::{narrow, wide};
 
 /// Bytes that are searched in one walk; hostile headers can promise any number.
 const SEARCHED: u64 = 1 << 34;
+const PAGE: u64 = 4096;
+/// Places that are kept in one walk; there is no pool of so many fragments.
+pub(super) const MOST_PLACES: usize = 1 << 24;
 
 /// From one place to the next, as a header or a trailer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +141,11 @@ pub(super) fn words(memory: &dyn Memory, from: Addr, to: Addr, mut visit: impl F
     let mut budget = SEARCHED;
     while at < to && budget > 0 {
         let Ok(piece) = cursor.piece(at) else {
-            match memory.next_saved(Addr(at.0.saturating_add(8))) {
+            // A hole, or damaged compression: behind the page there may be bytes again.
+            budget = budget.saturating_sub(PAGE);
+            let behind = Addr((at.0 | PAGE.saturating_sub(1)).saturating_add(1));
+            let from = memory.next_saved(at).filter(|next| *next > at).unwrap_or(behind);
+            match memory.next_saved(from) {
                 Some(next) => at = Addr(next.0.checked_next_multiple_of(8).unwrap_or(u64::MAX)),
                 None => return,
             }

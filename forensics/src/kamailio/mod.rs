@@ -1,11 +1,13 @@
 //! What Kamailio means by its bytes: where its pools are, which process is which, who allocated.
 
+mod allocating;
 mod content;
 mod names;
 mod processes;
 mod roots;
 mod sample;
 
+pub use allocating::is_allocating;
 pub use content::looks_like;
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};

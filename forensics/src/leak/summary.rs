@@ -8,7 +8,8 @@ use super::sites::Recent;
 use super::{Sites, Sizes};
 use crate::addr::Addr;
 use crate::heap::{
-    Arena, Break, Fragment, FreeLists, ListFault, Neighbour, Owner, RollCall, Step, Tally,
+    Arena, Break, BreakCause, Fragment, FreeLists, ListFault, Neighbour, Owner, RollCall, Step,
+    Tally,
 };
 
 /// What a walk is to keep.
@@ -69,6 +70,8 @@ pub struct Summary {
     pub header_visits: u64,
     /// Where the chain is broken.
     pub breaks: Sites<Break>,
+    /// Where it cannot be followed because its bytes are not in the input.
+    pub holes: Sites<Break>,
     /// Fragments with damage.
     pub damaged: Sites<Fragment>,
     /// What is wrong with the lists of free fragments.
@@ -115,7 +118,10 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
             Step::Break(found) => {
                 summary.complete = false;
                 summary.lost_bytes = summary.lost_bytes.saturating_add(found.lost);
-                summary.breaks.push(found, &recent);
+                match found.why {
+                    BreakCause::Absent(_) => summary.holes.push(found, &recent),
+                    _ => summary.breaks.push(found, &recent),
+                }
                 recent.clear();
             }
         }

@@ -50,6 +50,10 @@ pub(super) fn libraries(places: &[AddrRange], memory: &dyn Memory) -> BTreeMap<A
             };
             for (number, words) in piece.windows(24).step_by(8).enumerate() {
                 let entry = Addr(at.0.saturating_add(wide(number).saturating_mul(8)));
+                let known = word(words, 0).is_some_and(|at| found.contains_key(&Addr(at)));
+                if known || found.len() >= MOST {
+                    continue;
+                }
                 if let Some(library) = library(entry, words, &mut cursor, memory) {
                     found.entry(library.start).or_insert(library);
                 }

@@ -4,7 +4,7 @@ use super::FMalloc;
 use super::shape::Shape;
 use crate::addr::{Addr, AddrRange};
 use crate::heap::chain::{Before, Expected, Header, Headers};
-use crate::heap::islands::{self, Link};
+use crate::heap::islands::{self, Link, MOST_PLACES};
 use crate::heap::lists::FreeLists;
 use crate::heap::pool::Pool;
 use crate::heap::{BreakCause, Damage, Fragment, word};
@@ -87,7 +87,7 @@ impl Headers for FmHeaders<'_> {
         let mut found = Vec::new();
         let words = Addr(from.0.saturating_add(check));
         islands::words(self.pool.memory, words, self.pool.block.last, |at, value| {
-            if value & 0xffff_ffff == CHECK {
+            if value & 0xffff_ffff == CHECK && found.len() < MOST_PLACES {
                 found.extend(at.checked_sub(check));
             }
         });

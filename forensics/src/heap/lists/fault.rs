@@ -67,7 +67,7 @@ pub enum ListDamage {
         /// How many.
         fragments: u64,
     },
-    /// The bytes are not known.
+    /// The bytes are not known; never reported as a fault.
     Absent(Absent),
 }
 

@@ -126,6 +126,11 @@ impl<'a, L: Lists> Gather<'a, L> {
 
     fn cut(&mut self, fault: ListFault) {
         self.found.cut.insert(fault.list);
+        if let ListDamage::Absent(_) = fault.what {
+            // What the input lacks is no fault of the list.
+            self.found.unknown.insert(fault.list);
+            return;
+        }
         self.found.fault(fault);
     }
 }

@@ -31,7 +31,10 @@ pub struct FreeLists {
     members: Vec<Member>,
     /// Where a link leads to a header that is none (any more).
     broken: Vec<Member>,
+    /// Lists that could not be followed to their end.
     cut: FxHashSet<u32>,
+    /// Those of them whose bytes are not in the input.
+    unknown: FxHashSet<u32>,
     /// What is wrong with the lists themselves; at most 1,000.
     pub faults: Vec<ListFault>,
     /// How much is wrong with them.
@@ -105,6 +108,7 @@ impl FreeLists {
             members: Vec::new(),
             broken: Vec::new(),
             cut: FxHashSet::default(),
+            unknown: FxHashSet::default(),
             faults: Vec::new(),
             fault_count: 0,
             visits: 0,

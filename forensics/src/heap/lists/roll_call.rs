@@ -40,6 +40,9 @@ impl<'a> RollCall<'a> {
             return stranger;
         }
         let list = self.lists.classes.list_of(fragment.payload.length());
+        if self.lists.unknown.contains(&list) {
+            return None;
+        }
         if self.lists.cut.contains(&list) {
             let entry = self.cut_off.entry(list).or_insert((fragment.header, 0));
             entry.1 = entry.1.saturating_add(1);

@@ -10,7 +10,7 @@ use super::QMalloc;
 use super::shape::{CheckShape, Shape};
 use crate::addr::{Addr, AddrRange};
 use crate::heap::infer::AtBreak;
-use crate::heap::islands::{self, Islands, Link};
+use crate::heap::islands::{self, Islands, Link, MOST_PLACES};
 use crate::heap::pool::Pool;
 use crate::heap::{Break, BreakCause, Damage, Fragment, Step, word};
 use crate::memory::Cursor;
@@ -200,6 +200,9 @@ impl<'p> Walk<'p> {
         let shape = self.shape;
         let (mut headers, mut trailers) = (Vec::new(), Vec::new());
         islands::words(self.pool.memory, self.at, limit, |at, value| {
+            if headers.len().max(trailers.len()) >= MOST_PLACES {
+                return;
+            }
             if value == START_CHECK {
                 headers.extend(at.checked_sub(checks.start).filter(|header| *header >= self.at));
             } else if value == END_CHECKS[0] {

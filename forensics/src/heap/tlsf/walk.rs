@@ -4,7 +4,7 @@ use super::shape::Shape;
 use super::{SHARED_WORD, Tlsf};
 use crate::addr::{Addr, AddrRange};
 use crate::heap::chain::{Before, Expected, Header, Headers};
-use crate::heap::islands::{self, Link};
+use crate::heap::islands::{self, Link, MOST_PLACES};
 use crate::heap::lists::FreeLists;
 use crate::heap::pool::Pool;
 use crate::heap::{BreakCause, Damage, Fragment, Owner, word};
@@ -158,7 +158,8 @@ impl Headers for TlsfHeaders<'_> {
         let words = Addr(from.0.saturating_add(size_at));
         islands::words(self.pool.memory, words, last, |at, value| {
             let size = value & !FLAGS;
-            if size > 0 && size <= longest && size.is_multiple_of(8) {
+            let room = found.len() < MOST_PLACES;
+            if room && size > 0 && size <= longest && size.is_multiple_of(8) {
                 found.extend(at.checked_sub(size_at));
             }
         });
