@@ -32,6 +32,18 @@ pub fn ask(executable: &Path, core: &Path, commands: &[&str]) -> String {
     run(&mut command, PATIENCE).expect(&[0]).text()
 }
 
+/// Gives commands about a live process; an error in one, such as a call that stops at a breakpoint,
+/// does not end the others.
+#[track_caller]
+pub fn attached(pid: u32, commands: &[&str]) -> String {
+    let mut command = gdb();
+    command.arg("-p").arg(pid.to_string());
+    for text in commands {
+        command.args(["-ex", text]);
+    }
+    run(&mut command, PATIENCE).text()
+}
+
 /// The command that makes [`answers`]: gdb about a core of `executable`, with the program's files
 /// below `sysroot` and none of this host's.
 pub fn questions(sysroot: &Path, executable: &Path, core: &Path, commands: &[&str]) -> Command {

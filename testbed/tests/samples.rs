@@ -63,9 +63,10 @@ fn the_first_fragments_can_be_left_out() {
 
 /// A program that is gone from the disk, so that only the cores know it: pools are found by the
 /// shape of their blocks.
-fn check_gone(edition: &str) -> (Leaky, PathBuf) {
-    let scratch = tools::scratch(&format!("samples-no-module-{edition}"));
-    let gone = format!("{edition}-gone");
+fn check_gone(test: &str, edition: &str) -> (Leaky, PathBuf) {
+    let scratch = tools::scratch(&format!("samples-no-module-{test}-{edition}"));
+    // Tests run side by side: each has a program of its own to remove.
+    let gone = format!("{edition}-gone-{test}");
     std::fs::copy(programs().join(edition), programs().join(&gone)).unwrap();
     let leaky = Leaky::start(&gone, &["-r", "800"], &scratch);
     let cores = leaky.gcore(&scratch);
@@ -88,16 +89,16 @@ fn check_gone(edition: &str) -> (Leaky, PathBuf) {
 #[test]
 fn pools_are_found_without_any_module_file() {
     for edition in ["leaky-16", "leaky-fm-48", "leaky-fm-72", "leaky-fm-80"] {
-        check_gone(edition);
+        check_gone("shape", edition);
     }
     for edition in ["leaky-tlsf-32", "leaky-tlsf-64"] {
-        check_gone(edition);
+        check_gone("shape", edition);
     }
 }
 
 #[test]
 fn a_module_file_at_hand_gives_the_owners_their_names() {
-    let (leaky, cores) = check_gone("leaky-64");
+    let (leaky, cores) = check_gone("module", "leaky-64");
     let copy = programs().join("leaky-64");
     let named = analyse(&cores, &["--module", copy.to_str().unwrap()]);
     for truth in leaky.pools() {
@@ -151,7 +152,7 @@ fn heaps_of_aarch64_cores_are_found_by_symbols() {
 #[test]
 fn heaps_of_aarch64_cores_are_found_by_their_shape() {
     for edition in ["leaky-56", "leaky-fm-72", "leaky-tlsf-64"] {
-        let (leaky, cores) = check_gone(edition);
+        let (leaky, cores) = check_gone("aarch64", edition);
         check_aarch64(&leaky, &cores, "block-shape");
     }
 }

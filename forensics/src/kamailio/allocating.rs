@@ -11,8 +11,9 @@ const NAMES: [&str; 3] = ["qm_", "fm_", "tlsf_"];
 /// Words above the stack pointer in which the manager's function that called a nameless one is
 /// looked for.
 const WORDS: u64 = 32;
-/// Signals of a process that crashed: what it left behind is no unfinished call.
-const CRASHES: [u16; 6] = [4, 5, 6, 7, 8, 11];
+/// Signals of a process that crashed: what it left behind is no unfinished call. SIGTRAP is none: a
+/// debugger stops with it.
+const CRASHES: [u16; 5] = [4, 6, 7, 8, 11];
 
 /// Looks at the instruction pointer of each thread (x86-64), and at the return addresses next to
 /// its stack pointer.
