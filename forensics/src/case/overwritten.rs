@@ -21,6 +21,15 @@ pub struct Overwritten {
 }
 
 impl Overwritten {
+    /// Whether an unfinished call of the allocator can have left this: no word of fixed value is
+    /// wrong, and the header is no text and no pattern.
+    pub fn may_be_unfinished(&self) -> bool {
+        let is_zero = |bytes: &Vec<u8>| bytes.iter().all(|byte| *byte == 0);
+        let strange =
+            |bytes: &Vec<u8>| !is_zero(bytes) && crate::kamailio::looks_like(bytes).is_some();
+        self.reach.is_none() && !self.bytes.as_ref().is_some_and(strange)
+    }
+
     /// Looks at the header at `at`, and at the end of the fragment before it.
     pub(super) fn at(
         at: Addr,
@@ -53,13 +62,8 @@ fn reach(
     let text_end = text_end(start, memory);
     match text_end >= first {
         true => Some(AddrRange { start, end: text_end.max(end) }),
-        false => Some(AddrRange { start: first, end: text_end_from(first, end, memory) }),
+        false => Some(AddrRange { start: first, end: self::text_end(first, memory).max(end) }),
     }
-}
-
-/// The end of the text that covers `from`, if it goes on behind `least`.
-fn text_end_from(from: Addr, least: Addr, memory: &dyn Memory) -> Addr {
-    text_end(from, memory).max(least)
 }
 
 /// The first byte from `at` on that no text has.

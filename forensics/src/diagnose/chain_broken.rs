@@ -68,7 +68,8 @@ impl ChainBroken {
                     .to_owned(),
             };
         }
-        if summary.breaks.count == 1 && case.is_allocating(pool) {
+        let may_be_unfinished = walked.broken.iter().all(Overwritten::may_be_unfinished);
+        if summary.breaks.count == 1 && may_be_unfinished && case.is_allocating(pool) {
             return Finding {
                 rule: self.id(),
                 severity: Severity::Warning,

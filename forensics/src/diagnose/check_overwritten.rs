@@ -38,7 +38,8 @@ impl Rule for CheckOverwritten {
             if damaged.kept.len() > TOLD {
                 facts.push(fact(format!("{count} fragments in all")));
             }
-            if count == 1 && case.is_allocating(pool) {
+            let may_be_unfinished = walked.damaged.iter().all(Overwritten::may_be_unfinished);
+            if count == 1 && may_be_unfinished && case.is_allocating(pool) {
                 findings.push(Finding {
                     rule: self.id(),
                     severity: Severity::Warning,

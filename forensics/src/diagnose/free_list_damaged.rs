@@ -23,17 +23,16 @@ impl Rule for FreeListDamaged {
         for pool in &case.pools {
             let Ok(walked) = &pool.walked else { continue };
             let faults = &walked.summary.list_faults;
-            let real: Vec<&Site<ListFault>> = faults.kept.iter().collect();
-            if real.is_empty() {
+            if faults.count == 0 {
                 continue;
             }
             let mut facts: Vec<Fact> =
-                real.iter().take(TOLD).flat_map(|site| facts(walked, site)).collect();
-            if real.len() > TOLD {
+                faults.kept.iter().take(TOLD).flat_map(|site| facts(walked, site)).collect();
+            if faults.kept.len() > TOLD {
                 facts.push(fact(format!("{} faults in all", count(faults.count))));
             }
             let name = pool_name(case, pool);
-            findings.push(match is_half_changed(&real) {
+            findings.push(match is_half_changed(&faults.kept) {
                 true => Finding {
                     rule: self.id(),
                     severity: Severity::Warning,
@@ -63,7 +62,7 @@ impl Rule for FreeListDamaged {
 }
 
 /// Whether no more is wrong than what one unfinished insertion or removal leaves behind.
-fn is_half_changed(faults: &[&Site<ListFault>]) -> bool {
+fn is_half_changed(faults: &[Site<ListFault>]) -> bool {
     let mut lists = faults.iter().map(|site| site.what.list);
     let first = lists.next();
     let one_list = lists.all(|list| Some(list) == first);

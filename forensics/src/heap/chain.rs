@@ -185,16 +185,10 @@ impl<H: Headers> Walk<H> {
 
     fn islands(&mut self) -> &Islands {
         if self.islands.is_none() {
-            let mut links = self.headers.links(step(self.at));
+            let links = self.headers.links(step(self.at));
+            let behind = |header, size| self.headers.behind(header, size);
             let lists = self.headers.lists();
-            if let Some(lists) = lists {
-                let behind = |header, size| self.headers.behind(header, size);
-                links.retain(|link| {
-                    !lists.enclose(link.at, behind) && !lists.enclose(link.next, behind)
-                });
-            }
-            let listed = |at| lists.is_some_and(|lists| lists.name(at));
-            self.islands = Some(Islands::new(links, self.last, listed));
+            self.islands = Some(Islands::beside(lists, links, self.last, behind));
         }
         self.islands.get_or_insert_default()
     }

@@ -4,6 +4,7 @@
 //! ones. What counts is where its chain ends. Every place is read once, from the pool's end
 //! backwards, so the work grows with the pool and not with the damage.
 
+use super::lists::FreeLists;
 use crate::addr::Addr;
 use crate::memory::{Cursor, Memory};
 use crate::num::{narrow, wide};
@@ -65,6 +66,21 @@ pub(super) struct Islands {
 }
 
 impl Islands {
+    /// Follows the links up to `limit`, beside the free lists: what lies inside a free fragment that a list names are old
+    /// headers, and what a list names is one. `behind` gives the next header behind a payload.
+    pub(super) fn beside(
+        lists: Option<&FreeLists>,
+        mut links: Vec<Link>,
+        limit: Addr,
+        behind: impl Fn(Addr, u64) -> Addr + Copy,
+    ) -> Self {
+        if let Some(lists) = lists {
+            let is_old = |at| lists.enclose(at, behind);
+            links.retain(|link| !is_old(link.at) && !is_old(link.next));
+        }
+        Self::new(links, limit, |at| lists.is_some_and(|lists| lists.name(at)))
+    }
+
     /// Follows the links up to `limit`, which is known to be the end or a header. `is_header` says
     /// which other places are known to be one.
     pub(super) fn new(mut links: Vec<Link>, limit: Addr, is_header: impl Fn(Addr) -> bool) -> Self {

@@ -131,7 +131,11 @@ impl FreeLists {
 
     /// The same, or the link leads to a header that is overwritten.
     pub(super) fn name(&self, at: Addr) -> bool {
-        self.contain(at) || list_with(&self.broken, at).is_some()
+        self.list_naming(at).is_some()
+    }
+
+    fn list_naming(&self, at: Addr) -> Option<u32> {
+        list_with(&self.members, at).or_else(|| list_with(&self.broken, at))
     }
 
     /// Whether `at` lies inside a free fragment that a list names, so that what looks like a header
@@ -155,7 +159,7 @@ impl FreeLists {
     /// Whether the list that leads to the fragment at `at` is one for payloads of `size` bytes;
     /// `None` if none leads there.
     pub(super) fn fits(&self, at: Addr, size: u64) -> Option<bool> {
-        let list = list_with(&self.members, at).or_else(|| list_with(&self.broken, at))?;
+        let list = self.list_naming(at)?;
         let exact = self.classes.exact(list).is_none_or(|exact| exact == size);
         Some(exact && self.classes.list_of(size) == list)
     }
@@ -163,14 +167,14 @@ impl FreeLists {
     /// The payload, in bytes, of the fragment at `at` if a list leads there in which all have the
     /// same, though its header may be overwritten.
     pub(super) fn exact_size(&self, at: Addr) -> Option<u64> {
-        let list = list_with(&self.members, at).or_else(|| list_with(&self.broken, at))?;
+        let list = self.list_naming(at)?;
         self.classes.exact(list)
     }
 
     /// The least payload, in bytes, of the fragment at `at` if a list leads there, though its
     /// header may be overwritten.
     pub(super) fn least_size(&self, at: Addr) -> Option<u64> {
-        let list = list_with(&self.members, at).or_else(|| list_with(&self.broken, at))?;
+        let list = self.list_naming(at)?;
         Some(self.classes.smallest(list))
     }
 

@@ -170,19 +170,12 @@ impl<'p> Walk<'p> {
     fn islands(&mut self) -> &Islands {
         if self.islands.is_none() {
             let tail = self.tail();
-            let mut links = self.links(tail);
-            let lists = self.pool.lists();
-            if let Some(lists) = lists {
-                let overhead = self.shape.header.saturating_add(self.shape.trailer);
-                let behind = |header: Addr, size: u64| {
-                    Addr(header.0.saturating_add(overhead).saturating_add(size))
-                };
-                links.retain(|link| {
-                    !lists.enclose(link.at, behind) && !lists.enclose(link.next, behind)
-                });
-            }
-            let listed = |at| lists.is_some_and(|lists| lists.name(at));
-            self.islands = Some(Islands::new(links, tail, listed));
+            let links = self.links(tail);
+            let overhead = self.shape.header.saturating_add(self.shape.trailer);
+            let behind = |header: Addr, size: u64| {
+                Addr(header.0.saturating_add(overhead).saturating_add(size))
+            };
+            self.islands = Some(Islands::beside(self.pool.lists(), links, tail, behind));
         }
         self.islands.get_or_insert_default()
     }
