@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use testbed::analysis::Finding;
+use testbed::analysis::{Finding, Report};
 use testbed::gdb;
 use testbed::kamailio::{Instance, Options};
+use testbed::oracle;
 use testbed::patch::Patient;
 use testbed::tools::{self, forensics, run};
 
@@ -27,20 +28,28 @@ fn dump(instance: &Instance, directory: &Path, allocating: bool) -> PathBuf {
     core
 }
 
-/// The findings of rule `heap-counters-disagree` after the block's `used` was changed.
-fn findings(core: &Path) -> Vec<Finding> {
-    let heap = testbed::oracle::heap(&[core]);
-    let pool = heap.private().next().unwrap();
-    let block = pool.block.as_deref().unwrap().trim_start_matches("0x");
-    let block = u64::from_str_radix(block, 16).unwrap();
-    let patient = Patient::open(core);
-    let used = block + 16;
-    let wrong = patient.word(used) + 848;
-    let _wound = patient.hurt(&[(used, wrong.to_le_bytes().to_vec())]);
+/// The findings of one rule after some bytes of a core were changed.
+fn findings(patient: &Patient, place: u64, bytes: &[u8], rule: &str) -> Vec<Finding> {
+    let _wound = patient.hurt(&[(place, bytes.to_vec())]);
     let mut command = forensics();
-    command.arg("--json").arg(core);
-    let report: testbed::analysis::Report = run(&mut command, tools::PATIENCE).expect(&[1]).json();
-    report.findings.into_iter().filter(|found| found.rule == "heap-counters-disagree").collect()
+    command.arg("--json").arg(patient.path());
+    let report: Report = run(&mut command, tools::PATIENCE).expect(&[1]).json();
+    report.findings.into_iter().filter(|found| found.rule == rule).collect()
+}
+
+fn number(text: &str) -> u64 {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
+}
+
+/// `used` in the block of the private pool is wrong by one fragment's payload.
+fn one_step_behind(core: &Path) -> Finding {
+    let heap = oracle::heap(&[core]);
+    let block = number(heap.private().next().unwrap().block.as_deref().unwrap());
+    let patient = Patient::open(core);
+    let wrong = patient.word(block + 16) + 848;
+    let found = findings(&patient, block + 16, &wrong.to_le_bytes(), "heap-counters-disagree");
+    let [found] = &found[..] else { panic!("one finding is expected: {found:?}") };
+    found.clone()
 }
 
 #[test]
@@ -49,9 +58,18 @@ fn an_unfinished_call_is_possible_damage_only() {
     let instance = Instance::start(Options::default());
     let waiting = dump(&instance, &scratch, false);
     let allocating = dump(&instance, &scratch, true);
-    let [found] = &findings(&waiting)[..] else { panic!("one finding is expected") };
+    let found = one_step_behind(&waiting);
     assert_eq!(found.severity, "error", "{found:?}");
-    let [found] = &findings(&allocating)[..] else { panic!("one finding is expected") };
+    let found = one_step_behind(&allocating);
     assert_eq!(found.severity, "warning", "{found:?}");
     assert!(found.summary.contains("a process stands inside its allocator"), "{found:?}");
+
+    // Text over a header was written by no allocator.
+    let heap = oracle::fragments(&[&allocating]);
+    let fragments = &heap.shared().fragments;
+    let victim = number(&fragments.get(fragments.len() / 2).unwrap().header);
+    let text = b"Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bK77ef4c2312983.1;rport";
+    let found = findings(&Patient::open(&allocating), victim, text, "heap-chain-broken");
+    let [found] = &found[..] else { panic!("one finding is expected: {found:?}") };
+    assert_eq!(found.severity, "critical", "{found:?}");
 }
