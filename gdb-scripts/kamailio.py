@@ -504,7 +504,7 @@ class HeaderPool(Pool):
                     if previous:
                         yield previous
                     zero = " (all zero: perhaps not saved in this core)" if not any(fields) else ""
-                    culprit = f", or {previous[0]:#x} before it was written past its end" if previous and not layout.has_check else ""
+                    culprit = f", or {previous[0]:#x} before it has a wrong size or was written past its end" if previous and not layout.has_check else ""
                     self.bad(f"{at:#x}: {doubt or f'impossible size {size:#x}'}{culprit}{zero}; {self.stop(at)}")
                     return
             if previous:
