@@ -29,6 +29,7 @@ pub mod load;
 pub mod memlog;
 pub mod oracle;
 pub mod patch;
+pub mod plant;
 pub mod proc;
 pub mod rpc;
 pub mod sample;
