@@ -1,21 +1,27 @@
 //! The command line: what was asked, and the exit code.
 //!
-//! 0: nothing from *warning* upwards; 1: findings; 2: could not run.
+//! 0: nothing from *warning* upwards; 1: findings; 2: could not run. A command with options of its
+//! own has a file of its own.
+
+mod extract;
+mod heap;
+mod leaks;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::addr::Addr;
+use self::extract::ExtractArgs;
+use self::heap::HeapArgs;
+use self::leaks::LeaksArgs;
 use crate::case::{Case, CaseOptions, Member};
 use crate::commands;
 use crate::diagnose::Severity;
 use crate::input::{Evidence, OpenOptions};
-use crate::kamailio::PoolKind;
 use crate::modules::LibraryOptions;
-use crate::report::{LeakReport, Report, Selection, SortKey, Tame, details, is_process, text};
+use crate::report::{Report, Selection, Tame, is_process, text};
 
 /// Analyses support bundles and cores of Kamailio: what its memory pools hold, and who holds it.
 ///
@@ -81,82 +87,6 @@ struct InputArgs {
     memory: u64,
 }
 
-#[derive(Debug, Args)]
-struct HeapArgs {
-    #[command(flatten)]
-    input: InputArgs,
-    /// JSON, as docs/report-schema.md describes it.
-    #[arg(long)]
-    json: bool,
-    /// Only private or only shared memory.
-    #[arg(long, value_enum)]
-    pool: Option<PoolChoice>,
-    /// Only the private pool of this process, by its PID on the host or in its own namespace.
-    #[arg(long)]
-    pid: Option<u32>,
-    /// How owners are sorted.
-    #[arg(long, value_enum, default_value = "bytes")]
-    sort: SortKey,
-    /// Leave out owners with fewer bytes.
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
-    min_bytes: u64,
-    /// Show so many owners of each pool [default: 10 as text, all as JSON].
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
-    /// Leave the first N used fragments of each pool out of the owners: what the program
-    /// allocated at start-up.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    skip_first: u64,
-    /// Show used and free fragments by size.
-    #[arg(long)]
-    sizes: bool,
-    /// List single fragments with address, size, owner and their first bytes.
-    #[arg(long)]
-    list: bool,
-    /// Show the fragment that contains this address in full.
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["list", "json"])]
-    frag: Option<Addr>,
-}
-
-#[derive(Debug, Args)]
-struct LeaksArgs {
-    #[command(flatten)]
-    input: InputArgs,
-    /// JSON, as docs/report-schema.md describes it.
-    #[arg(long)]
-    json: bool,
-    /// Show so many owners [default: 10 as text, all as JSON].
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PoolChoice {
-    /// Private pools.
-    Pkg,
-    /// The shared pool.
-    Shm,
-}
-
-#[derive(Debug, Args)]
-struct ExtractArgs {
-    #[command(flatten)]
-    input: InputArgs,
-    /// The process whose core is written.
-    #[arg(long)]
-    pid: u32,
-    /// Where to [default: core.PID].
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Replace an existing file.
-    #[arg(long)]
-    force: bool,
-    /// Also write the bundle's executable and libraries below this folder, under their own paths,
-    /// for gdb's `set sysroot`.
-    #[arg(long, value_name = "DIR")]
-    modules_to: Option<PathBuf>,
-}
-
 impl InputArgs {
     fn open(&self) -> Result<(Evidence, LibraryOptions)> {
         let evidence = Evidence::open(&self.inputs, OpenOptions { memory: self.memory })?;
@@ -207,81 +137,6 @@ impl Cli {
             }
             Some(Command::Extract(extract)) => extract.run(out),
         }
-    }
-}
-
-impl HeapArgs {
-    fn run(&self, out: &mut dyn Write) -> Result<u8> {
-        let case = self.input.case(CaseOptions {
-            skip_first: self.skip_first,
-            keep_fragments: self.list || self.frag.is_some(),
-            without_pools: false,
-        })?;
-        if let Some(pid) = self.pid {
-            process(&case, pid)?;
-        }
-        if let Some(at) = self.frag {
-            let found = details(&case, at, self.pid);
-            anyhow::ensure!(!found.is_empty(), "{at} is in no fragment of any pool that was read");
-            for text in found {
-                writeln!(Tame(&mut *out), "{text}")?;
-            }
-            return Ok(0);
-        }
-        let selection = Selection {
-            kind: self.pool.map(|pool| match pool {
-                PoolChoice::Pkg => PoolKind::Pkg,
-                PoolChoice::Shm => PoolKind::Shm,
-            }),
-            pid: self.pid,
-            sort: self.sort,
-            min_bytes: self.min_bytes,
-            top: self.top.or((!self.json).then_some(text::DEFAULT_TOP)),
-            sizes: self.sizes,
-            list: self.list,
-            registers: false,
-        };
-        show(&Report::of(&case, &selection), self.json, out, text::heap)
-    }
-}
-
-impl LeaksArgs {
-    fn run(&self, out: &mut dyn Write) -> Result<u8> {
-        let options = CaseOptions { keep_fragments: true, ..CaseOptions::default() };
-        let report = LeakReport::of(&self.input.case(options)?);
-        if self.json {
-            serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            report.text(self.top.unwrap_or(text::DEFAULT_TOP), out)?;
-        }
-        // A healthy system has some: they are notes.
-        Ok(0)
-    }
-}
-
-impl ExtractArgs {
-    fn run(&self, out: &mut dyn Write) -> Result<u8> {
-        let output =
-            self.output.clone().unwrap_or_else(|| PathBuf::from(format!("core.{}", self.pid)));
-        let same = |input: &PathBuf| match (input.canonicalize(), output.canonicalize()) {
-            (Ok(input), Ok(output)) => input == output,
-            _ => false,
-        };
-        anyhow::ensure!(
-            !self.input.inputs.iter().any(same),
-            "{}: is the input itself",
-            output.display()
-        );
-        let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
-        let case = self.input.case(options)?;
-        let member = process(&case, self.pid)?;
-        let out = &mut Tame(out);
-        commands::extract(&member.process, &output, self.force, out)?;
-        if let Some(folder) = &self.modules_to {
-            commands::extract_modules(&member.process, folder, out)?;
-        }
-        Ok(0)
     }
 }
 
