@@ -83,5 +83,6 @@ fn nodes(pool: &Pool) -> Option<PoolNodes<'_>> {
         range: walked.range,
         used: &walked.summary.used,
         unread: &walked.summary.unread,
+        link_in_tail: walked.link_in_tail,
     })
 }

@@ -40,6 +40,9 @@ pub struct PoolNodes<'a> {
     pub used: &'a [Used],
     /// What of it lies in no fragment because the chain is broken there.
     pub unread: &'a [AddrRange],
+    /// How far before a payload the header begins that a stale last word may link to, in bytes;
+    /// `None` where the manager keeps no word there.
+    pub link_in_tail: Option<u64>,
 }
 
 /// A used fragment of some pool.
@@ -116,7 +119,12 @@ impl<'a> Graph<'a> {
             let small = (length <= SMALL).then(|| cursor.bytes(fragment.start, narrow(length)));
             match small {
                 Some(Ok(bytes)) => {
-                    self.window.sift(bytes.as_chunks::<8>().0, |_, value| add(value));
+                    let header = nodes.link_in_tail.and_then(|d| fragment.start.checked_sub(d));
+                    let stale = header.is_some_and(|header| ends_in_link(bytes, header));
+                    let (words, _) = bytes.as_chunks::<8>();
+                    let own = words.len().saturating_sub(usize::from(stale));
+                    let words = words.get(..own).unwrap_or_default();
+                    self.window.sift(words, |_, value| add(value));
                 }
                 _ => {
                     roots::words(process, fragment.payload(), self.window, |_, value| add(value));
@@ -262,6 +270,18 @@ impl Node {
     }
 }
 
+/// Whether the last word of a payload is the allocator's old link to the payload's own header, whole
+/// or with its low bytes under the end of a text. It leads into the fragment before.
+fn ends_in_link(payload: &[u8], header: Addr) -> bool {
+    let Some((rest, tail)) = payload.split_last_chunk::<8>() else { return false };
+    let link = header.0.to_le_bytes();
+    let kept = tail.iter().rev().zip(link.iter().rev()).take_while(|(one, other)| one == other);
+    let written = tail.len().saturating_sub(kept.count());
+    let Some((end, text)) = tail.get(..written).and_then(<[u8]>::split_last) else { return true };
+    let mut text = rest.last().into_iter().chain(text);
+    *end == 0 && text.all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// A set of fragments: one bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks(Vec<u64>);
@@ -288,5 +308,26 @@ impl Marks {
         let new = *bits & bit == 0;
         *bits |= bit;
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocators_own_link_at_the_end_of_a_payload_is_told_from_a_pointer() {
+        let header = Addr(0x7fc2_df71_3d68);
+        let ends = |payload: &[u8]| ends_in_link(payload, header);
+        let link = header.0.to_le_bytes();
+        assert!(ends(&[&[0; 8], &link[..]].concat()), "untouched");
+        // A path of 9 bytes, and one of 11: the link's low bytes are under the text's end.
+        assert!(ends(b"/usr/lib/\0\x3d\x71\xdf\xc2\x7f\0\0".get(1..).unwrap()));
+        assert!(ends(b"usr/lib/ab\0\xdf\xc2\x7f\0\0"), "two letters");
+        assert!(!ends(b"usr/lib/ab\0\xde\xc2\x7f\0\0"), "another address");
+        // A list's pointer to a neighbour in the same 256 bytes, behind a number.
+        assert!(!ends(b"\x07\0\0\0\0\0\0\0\0\x3d\x71\xdf\xc2\x7f\0\0"));
+        assert!(!ends(b"abcdefgh\x20\x3d\x71\xdf\xc2\x7f\0\0"));
+        assert!(!ends(b"1234567"));
     }
 }
