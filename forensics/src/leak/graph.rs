@@ -2,7 +2,8 @@
 //!
 //! Reads: the used fragments of every pool, and their payloads, once, in the order of memory.
 //! Promises: an edge is a word of a used fragment's payload that leads to the start or into the
-//! inside of another; allocators' own words are none. Private memory is each process's own, shared
+//! inside of another, or an unaligned one that leads to its start (packed structures); allocators'
+//! own words are none. Private memory is each process's own, shared
 //! memory is everybody's: a process's words lead into its own PKG and into SHM, words in SHM lead
 //! into SHM and, at the same address, into every PKG (what was made before the fork, or by the one
 //! process that uses the word). Where a pool's chain is broken its bytes count as roots, since what
@@ -11,7 +12,8 @@
 
 use rayon::prelude::*;
 
-use super::roots::{self, RootPlace, Roots, StackMapping, Window};
+use super::roots::{self, RootPlace, Roots, StackMapping};
+use super::sieve::{Sieve, Word};
 use super::used::{Index, Used};
 use crate::addr::{Addr, AddrRange};
 use crate::memory::Cursor;
@@ -76,7 +78,7 @@ pub struct Graph<'a> {
     group: &'a [GroupProcess<'a>],
     pools: Vec<Pool<'a>>,
     batches: Vec<Batch>,
-    window: Window,
+    sieve: Sieve,
 }
 
 impl<'a> Graph<'a> {
@@ -92,8 +94,8 @@ impl<'a> Graph<'a> {
                 first = first.saturating_add(BATCH);
             }
         }
-        let window = Window::around(pools.iter().map(|pool| pool.range));
-        let mut graph = Self { group, pools: known, batches: Vec::new(), window };
+        let sieve = Sieve::new(pools.iter().map(|pool| pool.range));
+        let mut graph = Self { group, pools: known, batches: Vec::new(), sieve };
         graph.batches =
             jobs.into_par_iter().map(|(pool, used)| graph.read_batch(pool, used)).collect();
         graph
@@ -110,9 +112,9 @@ impl<'a> Graph<'a> {
         let mut cursor = Cursor::new(&process.memory);
         for fragment in used {
             let own = batch.targets.len();
-            let mut add = |value: u64| {
-                if !fragment.payload().contains(Addr(value)) {
-                    batch.targets.extend(self.targets(&view, Addr(value)));
+            let mut add = |word: Word| {
+                if !fragment.payload().contains(Addr(word.value)) {
+                    batch.targets.extend(self.targets(&view, word));
                 }
             };
             let length = fragment.bytes();
@@ -121,13 +123,12 @@ impl<'a> Graph<'a> {
                 Some(Ok(bytes)) => {
                     let header = nodes.link_in_tail.and_then(|d| fragment.start.checked_sub(d));
                     let stale = header.is_some_and(|header| ends_in_link(bytes, header));
-                    let (words, _) = bytes.as_chunks::<8>();
-                    let own = words.len().saturating_sub(usize::from(stale));
-                    let words = words.get(..own).unwrap_or_default();
-                    self.window.sift(words, |_, value| add(value));
+                    let link = if stale { 8 } else { 0 };
+                    let own = bytes.get(..bytes.len().saturating_sub(link));
+                    self.sieve.sift(own.unwrap_or_default(), &mut add);
                 }
                 _ => {
-                    roots::words(process, fragment.payload(), self.window, |_, value| add(value));
+                    roots::words(process, fragment.payload(), &self.sieve, |_, word| add(word));
                 }
             }
             // A list's head points to itself twice, a string to one text from many places.
@@ -159,10 +160,14 @@ impl<'a> Graph<'a> {
 
     /// The fragments of some pools that a word points to or into.
     #[inline]
-    fn targets<'s>(&'s self, view: &'s [usize], at: Addr) -> impl Iterator<Item = Node> + 's {
+    fn targets<'s>(&'s self, view: &'s [usize], word: Word) -> impl Iterator<Item = Node> + 's {
         view.iter().filter_map(move |&pool| {
             let pool = self.pools.get(pool)?;
-            Some(Node(pool.first.saturating_add(pool.index.find(at)?)))
+            let number = match word.aligned {
+                true => pool.index.find(Addr(word.value))?,
+                false => pool.index.starting_at(Addr(word.value))?,
+            };
+            Some(Node(pool.first.saturating_add(number)))
         })
     }
 
@@ -176,18 +181,18 @@ impl<'a> Graph<'a> {
         ranges.sort_unstable();
         Roots::of(own.process, &own.stacks, &ranges).visit(
             own.process,
-            self.window,
-            |place, value| {
-                self.targets(&view, Addr(value)).for_each(|node| visit(place, value, node));
+            &self.sieve,
+            |place, word| {
+                self.targets(&view, word).for_each(|node| visit(place, word.value, node));
             },
         );
         // Each pool is read through one process, and so are the bytes of its that lie in no fragment.
         for pool in self.pools.iter().filter(|pool| pool.nodes.member == member) {
             let view = self.seen_from(pool.nodes);
             for range in pool.nodes.unread {
-                roots::words(own.process, *range, self.window, |at, value| {
-                    let found = self.targets(&view, Addr(value));
-                    found.for_each(|node| visit(RootPlace::Data(at), value, node));
+                roots::words(own.process, *range, &self.sieve, |at, word| {
+                    let found = self.targets(&view, word);
+                    found.for_each(|node| visit(RootPlace::Data(at), word.value, node));
                 });
             }
         }
@@ -249,9 +254,10 @@ impl<'a> Graph<'a> {
             return found;
         };
         let Some(own) = self.group.get(pool.nodes.member) else { return found };
-        roots::words(own.process, fragment.payload(), self.window, |at, value| {
-            if target.payload().contains(Addr(value)) {
-                found.push((at, value));
+        roots::words(own.process, fragment.payload(), &self.sieve, |at, word| {
+            let value = Addr(word.value);
+            if value == target.start || word.aligned && target.payload().contains(value) {
+                found.push((at, word.value));
             }
         });
         found

@@ -1,8 +1,8 @@
 //! What a pool holds and what of it is leaked: by owner, with what was inherited at fork set apart,
 //! and by reachability.
 //!
-//! `summary` walks a pool once; `used` is what the rest needs of its fragments. `roots` and `graph`
-//! read every word that may point at one, `reach` follows them, `unreachable` sums what nothing
+//! `summary` walks a pool once; `used` is what the rest needs of its fragments. `sieve`, `roots` and
+//! `graph` find every word that may point at one, `reach` follows them, `unreachable` sums what nothing
 //! holds, `paths` says why something is held.
 
 mod graph;
@@ -11,6 +11,7 @@ mod paths;
 mod payload_sizes;
 mod reach;
 mod roots;
+mod sieve;
 mod sites;
 mod sizes;
 mod summary;

@@ -5,6 +5,7 @@
 //! once, whole runs at a time; holes are jumped over. Bytes that are not known are left out: what
 //! that means for the answer is the report's to say.
 
+use super::sieve::{Sieve, Word};
 use crate::addr::{Addr, AddrRange};
 use crate::memory::{Cursor, Memory as _};
 use crate::num::{narrow, wide};
@@ -39,37 +40,6 @@ pub enum RootPlace {
     Data(Addr),
 }
 
-/// Values worth looking at: from the lowest to behind the highest address of all pools.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    low: u64,
-    length: u64,
-}
-
-impl Window {
-    /// Around some ranges.
-    pub(super) fn around(ranges: impl Iterator<Item = AddrRange> + Clone) -> Self {
-        let low = ranges.clone().map(|range| range.start.0).min().unwrap_or(0);
-        let high = ranges.map(|range| range.end.0).max().unwrap_or(0);
-        Self { low, length: high.saturating_sub(low) }
-    }
-
-    /// Of words in memory order, those worth looking at, with their index.
-    #[inline]
-    pub(super) fn sift(self, words: &[[u8; 8]], mut visit: impl FnMut(usize, u64)) {
-        for (index, word) in words.iter().enumerate() {
-            let value = u64::from_le_bytes(*word);
-            if value.wrapping_sub(self.low) < self.length {
-                visit(index, value);
-            }
-        }
-    }
-
-    fn contains(self, value: u64) -> bool {
-        value.wrapping_sub(self.low) < self.length
-    }
-}
-
 /// The ranges of one process that hold roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Roots {
@@ -98,21 +68,22 @@ impl Roots {
     pub(super) fn visit(
         &self,
         process: &Process,
-        window: Window,
-        mut visit: impl FnMut(RootPlace, u64),
+        sieve: &Sieve,
+        mut visit: impl FnMut(RootPlace, Word),
     ) {
         for thread in &process.core.notes.threads {
             for (name, value) in thread.addresses(process.core.machine) {
-                if window.contains(value) {
-                    visit(RootPlace::Register { tid: thread.tid, name }, value);
+                if sieve.takes(value) {
+                    let word = Word { offset: 0, value, aligned: true };
+                    visit(RootPlace::Register { tid: thread.tid, name }, word);
                 }
             }
         }
         for range in &self.stacks {
-            words(process, *range, window, |at, value| visit(RootPlace::Stack(at), value));
+            words(process, *range, sieve, |at, word| visit(RootPlace::Stack(at), word));
         }
         for range in &self.data {
-            words(process, *range, window, |at, value| visit(RootPlace::Data(at), value));
+            words(process, *range, sieve, |at, word| visit(RootPlace::Data(at), word));
         }
     }
 }
@@ -139,12 +110,12 @@ fn without(range: AddrRange, pools: &[AddrRange]) -> Vec<AddrRange> {
     left
 }
 
-/// Hands out every known word of a range that is within the window.
+/// Hands out every known word of a range that may be a pointer, with its address.
 pub(super) fn words(
     process: &Process,
     range: AddrRange,
-    window: Window,
-    mut visit: impl FnMut(Addr, u64),
+    sieve: &Sieve,
+    mut visit: impl FnMut(Addr, Word),
 ) {
     let memory = &process.memory;
     let mut cursor = Cursor::new(memory);
@@ -158,11 +129,9 @@ pub(super) fn words(
             continue;
         };
         let wanted = narrow(range.end.0.saturating_sub(at.0));
-        let (words, _) = piece.get(..wanted).unwrap_or(piece).as_chunks::<8>();
-        window.sift(words, |index, value| {
-            visit(Addr(at.0.saturating_add(wide(index).saturating_mul(8))), value);
-        });
-        at = Addr(at.0.saturating_add(wide(words.len().max(1)).saturating_mul(8)));
+        let piece = piece.get(..wanted).unwrap_or(piece);
+        sieve.sift(piece, |word| visit(Addr(at.0.saturating_add(word.offset)), word));
+        at = aligned(Addr(at.0.saturating_add(wide(piece.len().max(1)))));
     }
 }
 
@@ -193,14 +162,5 @@ mod tests {
         assert_eq!(alive(piece, Addr(0x2088)), Some(range(0x2008, 0x3000)));
         assert_eq!(alive(piece, Addr(0x800)), Some(piece), "a piece above the stack pointer");
         assert_eq!(alive(piece, Addr(0x4000)), None, "a piece below it");
-    }
-
-    #[test]
-    fn only_values_between_the_pools_are_looked_at() {
-        let window = Window::around([range(0x100, 0x200), range(0x400, 0x500)].into_iter());
-        let words = [0xff_u64, 0x100, 0x300, 0x4ff, 0x500, u64::MAX].map(u64::to_le_bytes);
-        let mut seen = Vec::new();
-        window.sift(&words, |index, value| seen.push((index, value)));
-        assert_eq!(seen, [(1, 0x100), (2, 0x300), (3, 0x4ff)]);
     }
 }
