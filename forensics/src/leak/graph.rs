@@ -12,22 +12,12 @@
 
 use rayon::prelude::*;
 
-use super::roots::{self, RootPlace, Roots, StackMapping};
+use super::roots::{self, GroupProcess, RootPlace, Roots};
 use super::sieve::{Sieve, Word};
 use super::used::{Index, Used};
 use crate::addr::{Addr, AddrRange};
 use crate::memory::Cursor;
 use crate::num::{narrow, wide};
-use crate::process::Process;
-
-/// A process of the group.
-#[derive(Clone, Debug)]
-pub struct GroupProcess<'a> {
-    /// Its memory and registers.
-    pub process: &'a Process,
-    /// Its mappings that are stacks.
-    pub stacks: Vec<StackMapping>,
-}
 
 /// One pool whose used fragments are nodes.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +95,9 @@ impl<'a> Graph<'a> {
     fn read_batch(&self, pool: usize, used: &[Used]) -> Batch {
         let mut batch = Batch { pool, ends: Vec::with_capacity(used.len()), targets: Vec::new() };
         let Some(nodes) = self.pools.get(pool).map(|pool| pool.nodes) else { return batch };
-        let Some(process) = self.group.get(nodes.member).map(|member| member.process) else {
-            return batch;
-        };
+        let Some(process) = self.group.get(nodes.member) else { return batch };
         let view = self.seen_from(nodes);
-        let mut cursor = Cursor::new(&process.memory);
+        let mut cursor = Cursor::new(process.memory);
         for fragment in used {
             let own = batch.targets.len();
             let mut add = |word: Word| {
@@ -128,7 +116,9 @@ impl<'a> Graph<'a> {
                     self.sieve.sift(own.unwrap_or_default(), &mut add);
                 }
                 _ => {
-                    roots::words(process, fragment.payload(), &self.sieve, |_, word| add(word));
+                    roots::words(process.memory, fragment.payload(), &self.sieve, |_, word| {
+                        add(word)
+                    });
                 }
             }
             // A list's head points to itself twice, a string to one text from many places.
@@ -179,18 +169,14 @@ impl<'a> Graph<'a> {
             self.pools.iter().filter(|pool| pool.nodes.shared || pool.nodes.member == member);
         let mut ranges: Vec<AddrRange> = ranges.map(|pool| pool.index.range()).collect();
         ranges.sort_unstable();
-        Roots::of(own.process, &own.stacks, &ranges).visit(
-            own.process,
-            &self.sieve,
-            |place, word| {
-                self.targets(&view, word).for_each(|node| visit(place, word.value, node));
-            },
-        );
+        Roots::of(own, &ranges).visit(own, &self.sieve, |place, word| {
+            self.targets(&view, word).for_each(|node| visit(place, word.value, node));
+        });
         // Each pool is read through one process, and so are the bytes of its that lie in no fragment.
         for pool in self.pools.iter().filter(|pool| pool.nodes.member == member) {
             let view = self.seen_from(pool.nodes);
             for range in pool.nodes.unread {
-                roots::words(own.process, *range, &self.sieve, |at, word| {
+                roots::words(own.memory, *range, &self.sieve, |at, word| {
                     let found = self.targets(&view, word);
                     found.for_each(|node| visit(RootPlace::Data(at), word.value, node));
                 });
@@ -254,7 +240,7 @@ impl<'a> Graph<'a> {
             return found;
         };
         let Some(own) = self.group.get(pool.nodes.member) else { return found };
-        roots::words(own.process, fragment.payload(), &self.sieve, |at, word| {
+        roots::words(own.memory, fragment.payload(), &self.sieve, |at, word| {
             let value = Addr(word.value);
             if value == target.start || word.aligned && target.payload().contains(value) {
                 found.push((at, word.value));

@@ -15,15 +15,17 @@ mod sieve;
 mod sites;
 mod sizes;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod unreachable;
 mod used;
 
-pub use graph::{Graph, GroupProcess, Marks, Node, PoolNodes};
+pub use graph::{Graph, Marks, Node, PoolNodes};
 pub use inherited::mark_inherited;
 pub use paths::{Path, Referrers, RootWord, paths, roots_of};
 pub use payload_sizes::{PayloadSize, payload_sizes};
 pub use reach::{Hold, Reach, reach};
-pub use roots::{RootPlace, StackMapping};
+pub use roots::{GroupProcess, RootPlace, StackMapping};
 pub use sites::{Site, Sites};
 pub use sizes::{SizeClass, Sizes};
 pub use summary::{OwnerTotals, Summary, SummaryOptions, summarise};

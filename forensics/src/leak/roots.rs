@@ -7,13 +7,26 @@
 
 use super::sieve::{Sieve, Word};
 use crate::addr::{Addr, AddrRange};
-use crate::memory::{Cursor, Memory as _};
+use crate::core::Thread;
+use crate::memory::{Cursor, Memory as _, SegmentMap};
 use crate::num::{narrow, wide};
-use crate::process::Process;
 
 /// Below its stack pointer a function may still keep data, in bytes (the red zone of the x86-64
 /// ABI).
 const RED_ZONE: u64 = 128;
+
+/// A process of the group.
+#[derive(Clone, Debug)]
+pub struct GroupProcess<'a> {
+    /// Its memory.
+    pub memory: &'a SegmentMap,
+    /// Its threads with their registers.
+    pub threads: &'a [Thread],
+    /// Their machine, as [`crate::core::CoreFile::machine`] names it.
+    pub machine: &'static str,
+    /// Its mappings that are stacks.
+    pub stacks: Vec<StackMapping>,
+}
 
 /// A mapping that holds stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +64,12 @@ pub(super) struct Roots {
 
 impl Roots {
     /// Gathers them; `pools` are the ranges, by rising address, whose words count otherwise.
-    pub(super) fn of(process: &Process, stacks: &[StackMapping], pools: &[AddrRange]) -> Self {
+    pub(super) fn of(process: &GroupProcess<'_>, pools: &[AddrRange]) -> Self {
         let mut roots = Self::default();
         let writable = process.memory.segments().iter().filter(|s| s.writable == Some(true));
         for segment in writable {
-            let stack = stacks.iter().find(|stack| stack.range.contains(segment.range.start));
+            let stack =
+                process.stacks.iter().find(|stack| stack.range.contains(segment.range.start));
             match stack {
                 Some(stack) => roots.stacks.extend(alive(segment.range, stack.lowest)),
                 None => roots.data.extend(without(segment.range, pools)),
@@ -67,12 +81,12 @@ impl Roots {
     /// Hands out every root within the window.
     pub(super) fn visit(
         &self,
-        process: &Process,
+        process: &GroupProcess<'_>,
         sieve: &Sieve,
         mut visit: impl FnMut(RootPlace, Word),
     ) {
-        for thread in &process.core.notes.threads {
-            for (name, value) in thread.addresses(process.core.machine) {
+        for thread in process.threads {
+            for (name, value) in thread.addresses(process.machine) {
                 if sieve.takes(value) {
                     let word = Word { offset: 0, value, aligned: true };
                     visit(RootPlace::Register { tid: thread.tid, name }, word);
@@ -80,10 +94,10 @@ impl Roots {
             }
         }
         for range in &self.stacks {
-            words(process, *range, sieve, |at, word| visit(RootPlace::Stack(at), word));
+            words(process.memory, *range, sieve, |at, word| visit(RootPlace::Stack(at), word));
         }
         for range in &self.data {
-            words(process, *range, sieve, |at, word| visit(RootPlace::Data(at), word));
+            words(process.memory, *range, sieve, |at, word| visit(RootPlace::Data(at), word));
         }
     }
 }
@@ -112,12 +126,11 @@ fn without(range: AddrRange, pools: &[AddrRange]) -> Vec<AddrRange> {
 
 /// Hands out every known word of a range that may be a pointer, with its address.
 pub(super) fn words(
-    process: &Process,
+    memory: &SegmentMap,
     range: AddrRange,
     sieve: &Sieve,
     mut visit: impl FnMut(Addr, Word),
 ) {
-    let memory = &process.memory;
     let mut cursor = Cursor::new(memory);
     let mut at = aligned(range.start);
     while at < range.end {
