@@ -124,7 +124,8 @@ impl Cli {
     pub fn run(&self, out: &mut dyn Write) -> Result<u8> {
         match &self.command {
             None => {
-                let case = self.report.input.case(CaseOptions::default())?;
+                let options = CaseOptions { reachability: true, ..CaseOptions::default() };
+                let case = self.report.input.case(options)?;
                 let top = (!self.report.json).then_some(text::DEFAULT_TOP);
                 let report = Report::of(&case, &Selection { top, ..Selection::default() });
                 show(&report, self.report.json, out, text::report)

@@ -4,7 +4,6 @@
 //! The JSON form is written down in `docs/report-schema.md`.
 
 mod by_size;
-mod confidence;
 mod fragments;
 mod leaks;
 mod model;
@@ -16,9 +15,8 @@ pub mod text;
 mod why;
 
 pub use by_size::PayloadSizeReport;
-pub use confidence::{Confidence, Level, PoolConfidence};
 pub use fragments::{FragmentReport, FrameReport, details, preview};
-pub use leaks::{LeakReport, LostReport, PoolLoss, PoolName};
+pub use leaks::{LeakReport, LostReport, PoolLoss};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,

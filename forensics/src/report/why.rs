@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::PoolName;
 use crate::addr::Addr;
-use crate::case::{Case, Connected, Member};
+use crate::case::{Case, Connected, Member, PoolName};
 use crate::kamailio::OwnerName;
 use crate::leak::{self, Graph, Hold, Marks, Node, Referrers, RootPlace, RootWord};
 use crate::num::narrow;
