@@ -7,6 +7,7 @@ mod inside;
 mod overwritten;
 mod pointers;
 mod pool;
+mod run;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,7 @@ pub use inside::Inside;
 pub use overwritten::Overwritten;
 pub use pointers::{Pointer, Pointers};
 pub use pool::{Pool, SizeGroup, Walked, WildOwner};
+pub use run::{RunMarks, SameRun};
 
 /// What to do with the pools.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +35,8 @@ pub struct CaseOptions {
     pub skip_first: u64,
     /// Keep every fragment of every pool, for lists.
     pub keep_fragments: bool,
+    /// Keep what tells the used fragments of every pool apart, for comparing snapshots.
+    pub keep_identities: bool,
     /// Do not walk any pool.
     pub without_pools: bool,
 }

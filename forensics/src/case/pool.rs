@@ -162,7 +162,8 @@ pub(super) fn walk(
     options: CaseOptions,
     keep_fragments: bool,
 ) -> Pool {
-    let options = SummaryOptions { skip_first: options.skip_first, keep_fragments };
+    let CaseOptions { skip_first, keep_identities, .. } = options;
+    let options = SummaryOptions { skip_first, keep_fragments, keep_identities };
     let known = root.manager.as_deref();
     let candidates: Vec<&dyn Allocator> = heap::ALL
         .iter()

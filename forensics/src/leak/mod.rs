@@ -1,7 +1,9 @@
 //! What a pool holds and what of it is leaked: by owner, with what was inherited at fork set apart,
-//! and by reachability.
+//! by reachability, and by growth between snapshots.
 
 mod graph;
+mod growth;
+mod identity;
 mod inherited;
 mod payload_sizes;
 mod roots;
@@ -11,6 +13,8 @@ mod summary;
 mod unreachable;
 
 pub use graph::{Hold, PoolNodes, Reach, reach};
+pub use growth::{Content, Held, OwnerGrowth, PoolGrowth, Turnover, Who};
+pub use identity::{Identities, Identity};
 pub use inherited::mark_inherited;
 pub use payload_sizes::{PayloadSize, payload_sizes};
 pub use roots::Roots;

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use rustc_hash::FxHashMap;
 
 use super::sites::Recent;
-use super::{Sites, Sizes};
+use super::{Identities, Sites, Sizes};
 use crate::addr::Addr;
 use crate::heap::{
     Arena, Break, BreakCause, Fragment, FreeLists, ListFault, Neighbour, Owner, RollCall, Step,
@@ -20,6 +20,8 @@ pub struct SummaryOptions {
     pub skip_first: u64,
     /// Keep every fragment, for lists and for comparing processes.
     pub keep_fragments: bool,
+    /// Keep what tells used fragments apart, for comparing snapshots.
+    pub keep_identities: bool,
 }
 
 /// What one owner holds.
@@ -86,6 +88,8 @@ pub struct Summary {
     pub inherited_sizes: FxHashMap<u64, u64>,
     /// Every fragment by rising address, if they were asked for.
     pub fragments: Vec<Fragment>,
+    /// The used ones by rising address, told apart by little, if they were asked for.
+    pub identities: Identities,
 }
 
 /// Walks a pool once.
@@ -101,6 +105,9 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
                 let counted = summary.count(&fragment);
                 if counted && summary.used_fragments > options.skip_first {
                     add(&mut owners, &fragment, &recent);
+                }
+                if counted && options.keep_identities {
+                    summary.identities.push(&fragment);
                 }
                 let neighbour = Neighbour::from(&fragment);
                 summary.followed_by(&neighbour);

@@ -4,6 +4,7 @@
 //! The JSON form is written down in `docs/report-schema.md`.
 
 mod by_size;
+mod diff;
 mod fragments;
 mod leaks;
 mod model;
@@ -14,6 +15,9 @@ mod tame;
 pub mod text;
 
 pub use by_size::PayloadSizeReport;
+pub use diff::{
+    Comparison, DiffReport, HeldReport, OwnerDiff, PoolDiff, SnapshotReport, StepReport,
+};
 pub use fragments::{FragmentReport, FrameReport, details, preview};
 pub use leaks::{Confidence, LeakReport, LostReport, PoolName};
 pub use model::{

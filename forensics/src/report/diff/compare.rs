@@ -1,0 +1,290 @@
+//! Snapshots, one after another, become a comparison.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use rustc_hash::FxHashMap;
+
+use super::model::{Change, DiffReport, OwnerDiff, PoolDiff, SnapshotReport};
+use crate::addr::Addr;
+use crate::case::{Case, Pool, RunMarks, SameRun, Walked, describe};
+use crate::gap::Gap;
+use crate::heap::Owner;
+use crate::input::Moment;
+use crate::kamailio::{OwnerName, PoolKind};
+use crate::leak::{Content, OwnerGrowth, PoolGrowth, Who};
+use crate::num::wide;
+use crate::report::{PoolName, SCHEMA};
+
+/// What a pool of one snapshot is found by in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PoolKey {
+    Shared,
+    /// By its process's place in Kamailio's table, which is the same in two runs of one
+    /// configuration.
+    Place(u32),
+    /// Without the table; only within one run.
+    Pid(u32),
+}
+
+/// One pool so far.
+#[derive(Debug)]
+struct Known {
+    kind: PoolKind,
+    growth: PoolGrowth,
+    /// Its process in the snapshots that have it.
+    pids: Vec<Option<u32>>,
+    role: Option<String>,
+    /// For a person.
+    name: String,
+    /// The snapshots that have it.
+    in_snapshots: Vec<String>,
+}
+
+/// A comparison that goes on with every snapshot.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    snapshots: Vec<SnapshotReport>,
+    moments: Vec<Result<Moment, &'static str>>,
+    marks: Option<RunMarks>,
+    /// Of the last snapshot, or of the first one of another run.
+    same_run: Option<SameRun>,
+    pools: BTreeMap<PoolKey, Known>,
+    /// With the names of the snapshots that have it.
+    gaps: BTreeMap<Gap, Vec<String>>,
+}
+
+impl Comparison {
+    /// Adds the next snapshot; its pools were walked with `keep_identities`.
+    pub fn add(&mut self, mut case: Case) {
+        let name = letter(self.snapshots.len());
+        self.compare_runs(&RunMarks::of(&case));
+        for gap in std::mem::take(&mut case.gaps) {
+            self.gaps.entry(gap).or_default().push(name.clone());
+        }
+        let moment = case.evidence.moment();
+        self.snapshots.push(snapshot(&case, name.clone(), moment));
+        self.moments.push(moment);
+        for pool in std::mem::take(&mut case.pools) {
+            self.add_pool(&case, pool, &name);
+        }
+    }
+
+    fn compare_runs(&mut self, marks: &RunMarks) {
+        let Some(first) = &self.marks else {
+            self.marks = Some(marks.clone());
+            return;
+        };
+        if self.is_one_run() {
+            let found = first.compare(marks);
+            if !found.same {
+                self.pools.values_mut().for_each(|pool| pool.growth.forget_fragments());
+            }
+            self.same_run = Some(found);
+        }
+    }
+
+    /// Whether all so far are.
+    fn is_one_run(&self) -> bool {
+        self.same_run.as_ref().is_none_or(|found| found.same)
+    }
+
+    fn add_pool(&mut self, case: &Case, mut pool: Pool, snapshot: &str) {
+        let Some(member) = case.members.get(pool.member) else { return };
+        let Ok(walked) = &mut pool.walked else { return };
+        let private = pool.kind == PoolKind::Pkg;
+        let pid = member.process.pid.filter(|_| private);
+        let place = member.entry.as_ref().map(|entry| entry.index);
+        let key = match (private, place, pid) {
+            (false, _, _) => PoolKey::Shared,
+            (true, Some(place), _) => PoolKey::Place(place),
+            (true, None, Some(pid)) => PoolKey::Pid(pid),
+            (true, None, None) => return,
+        };
+        let name = match private {
+            true => format!("PKG pool of {}", describe(member)),
+            false => "SHM pool".to_owned(),
+        };
+        if !walked.summary.complete {
+            let why = "not read to its end: fragments that were not seen there look as if they \
+                       had vanished, or were new";
+            self.gaps.entry(Gap::new(&*name, why)).or_default().push(snapshot.to_owned());
+        }
+        let one_run = self.is_one_run();
+        let known = self.pools.entry(key).or_insert_with(|| Known {
+            kind: pool.kind,
+            growth: PoolGrowth::new(one_run),
+            pids: Vec::new(),
+            role: member.role().filter(|_| private).map(str::to_owned),
+            name,
+            in_snapshots: Vec::new(),
+        });
+        // A second pool of one process is none of Kamailio's.
+        if known.in_snapshots.last().is_none_or(|last| last != snapshot) {
+            known.growth.add(content(walked));
+            known.pids.push(pid);
+            known.in_snapshots.push(snapshot.to_owned());
+        }
+    }
+
+    /// What came of it. `reordered`: whether the snapshots were given in another order.
+    pub fn finish(mut self, reordered: bool) -> DiffReport {
+        let same_run = self.same_run.take().unwrap_or_else(|| SameRun {
+            same: true,
+            because: "there is only one snapshot".to_owned(),
+        });
+        let interval = self.interval();
+        let (pools, lonely): (Vec<(PoolKey, Known)>, Vec<(PoolKey, Known)>) =
+            std::mem::take(&mut self.pools).into_iter().partition(|(key, pool)| {
+                let everywhere = pool.in_snapshots.len() == self.snapshots.len();
+                everywhere && (same_run.same || !matches!(key, PoolKey::Pid(_)))
+            });
+        for (_, pool) in lonely {
+            let why = "not compared: it was not found in every snapshot".to_owned();
+            self.gaps.entry(Gap::new(pool.name, why)).or_default().extend(pool.in_snapshots);
+        }
+        let time = interval.as_ref().ok().copied();
+        let mut owners = owners(pools.iter().map(|(_, pool)| pool));
+        let unchanged = owners.iter().filter(|(_, _, growth)| !growth.is_changed()).count();
+        owners.retain(|(_, _, growth)| growth.is_changed());
+        owners.sort_by(|(one_kind, _, one), (kind, _, other)| {
+            one.rank(other).then_with(|| one_kind.cmp(kind))
+        });
+        let owner = |(kind, processes, growth): &(PoolKind, u64, OwnerGrowth)| {
+            let processes = Some(*processes).filter(|_| *kind == PoolKind::Pkg);
+            owner_diff(PoolName { kind: *kind, pid: None }, processes, growth, time)
+        };
+        DiffReport {
+            schema: SCHEMA,
+            tool: concat!("forensics ", env!("CARGO_PKG_VERSION")).to_owned(),
+            reordered,
+            same_run: same_run.same,
+            same_run_because: same_run.because,
+            seconds: time.map(|time| time.as_secs_f64()),
+            no_rate_because: interval.err(),
+            pools: pools.iter().map(|(_, pool)| pool_diff(pool, time)).collect(),
+            owners: owners.iter().map(owner).collect(),
+            unchanged_owners: wide(unchanged),
+            gaps: gaps(self.gaps, self.snapshots.len()),
+            interval: time,
+            snapshots: self.snapshots,
+        }
+    }
+
+    /// From the first snapshot to the last.
+    fn interval(&self) -> Result<SignedDuration, String> {
+        let mut times: Vec<Timestamp> = Vec::new();
+        for (snapshot, moment) in self.snapshots.iter().zip(&self.moments) {
+            match moment {
+                Ok(moment) => times.push(moment.at),
+                Err(why) => {
+                    return Err(format!("the time of {} is not recorded: {why}", snapshot.name));
+                }
+            }
+        }
+        let (first, last) = times.first().zip(times.last()).ok_or("there is no snapshot")?;
+        let interval = last.duration_since(*first);
+        match interval.is_positive() {
+            true => Ok(interval),
+            false => Err("all were taken at the same time".to_owned()),
+        }
+    }
+}
+
+/// `A`, `B`, …
+fn letter(index: usize) -> String {
+    match u8::try_from(index).ok().filter(|index| *index < 26) {
+        Some(index) => char::from(b'A'.saturating_add(index)).to_string(),
+        None => format!("S{}", index.saturating_add(1)),
+    }
+}
+
+fn snapshot(case: &Case, name: String, moment: Result<Moment, &'static str>) -> SnapshotReport {
+    let moment = moment.ok();
+    SnapshotReport {
+        name,
+        inputs: case.evidence.paths.clone(),
+        taken: moment.map(|moment| moment.at.to_string()),
+        taken_from: moment.map(|moment| moment.source),
+        host: case.evidence.header.as_ref().map(|header| header.host.clone()),
+        program: case.version.clone(),
+        processes: wide(case.members.len()),
+        cut: case.evidence.cuts.clone(),
+    }
+}
+
+/// A pool's used fragments, with owners as another run knows them.
+fn content(walked: &mut Walked) -> Content {
+    let identities = std::mem::take(&mut walked.summary.identities);
+    let mut fragments = identities.fragments;
+    // Without owners the size is the only thing that tells one kind of fragment from another.
+    if walked.payload_sizes.is_some() {
+        let mut owners: Vec<Who> = Vec::new();
+        let mut index: FxHashMap<u64, u32> = FxHashMap::default();
+        for fragment in &mut fragments {
+            fragment.owner = *index.entry(fragment.bytes).or_insert_with(|| {
+                owners.push(Who { payload: Some(fragment.bytes), ..Who::default() });
+                u32::try_from(owners.len().saturating_sub(1)).unwrap_or(u32::MAX)
+            });
+        }
+        return Content { owners, fragments };
+    }
+    let names: FxHashMap<Owner, &OwnerName> =
+        walked.summary.owners.iter().map(|totals| totals.owner).zip(&walked.names).collect();
+    let who = |owner: &Owner| {
+        let name = names.get(owner).map_or_else(OwnerName::default, |name| (*name).clone());
+        let known = name.file.is_some() && name.function.is_some();
+        let file_address: Option<Addr> = (!known).then_some(owner.file);
+        Who { name, file_address, payload: None }
+    };
+    Content { owners: identities.owners.iter().map(who).collect(), fragments }
+}
+
+/// Owners of all pools of a kind together, with the number of pools in which each changed.
+fn owners<'a>(pools: impl Iterator<Item = &'a Known>) -> Vec<(PoolKind, u64, OwnerGrowth)> {
+    let mut sums: BTreeMap<(PoolKind, &Who), (u64, OwnerGrowth)> = BTreeMap::new();
+    for pool in pools {
+        let kind = pool.kind;
+        for growth in pool.growth.owners() {
+            let new = || (0, OwnerGrowth { who: growth.who.clone(), ..OwnerGrowth::default() });
+            let (changed, sum) = sums.entry((kind, &growth.who)).or_insert_with(new);
+            *changed = changed.saturating_add(u64::from(growth.is_changed()));
+            sum.add(growth);
+        }
+    }
+    sums.into_iter().map(|((kind, _), (changed, sum))| (kind, changed, sum)).collect()
+}
+
+fn pool_diff(pool: &Known, time: Option<SignedDuration>) -> PoolDiff {
+    let name = PoolName { kind: pool.kind, pid: pool.pids.first().copied().flatten() };
+    let changed = pool.growth.owners().iter().filter(|owner| owner.is_changed());
+    let mut changed: Vec<&OwnerGrowth> = changed.collect();
+    changed.sort_by(|one, other| one.rank(other));
+    PoolDiff {
+        kind: pool.kind,
+        pids: pool.pids.clone(),
+        role: pool.role.clone(),
+        change: Change::of(&pool.growth.total(), time),
+        owners: changed.iter().map(|owner| owner_diff(name, None, owner, time)).collect(),
+    }
+}
+
+fn owner_diff(
+    pool: PoolName,
+    processes: Option<u64>,
+    growth: &OwnerGrowth,
+    time: Option<SignedDuration>,
+) -> OwnerDiff {
+    let Who { name, file_address, payload } = growth.who.clone();
+    let (change, score) = (Change::of(growth, time), growth.score());
+    OwnerDiff { pool, processes, name, file_address, payload, change, score }
+}
+
+/// Gaps, each with the snapshots that have it unless all do.
+fn gaps(gaps: BTreeMap<Gap, Vec<String>>, snapshots: usize) -> Vec<Gap> {
+    let said = |(gap, names): (Gap, Vec<String>)| match names.len() < snapshots {
+        true => Gap { what: format!("{}: {}", names.join(", "), gap.what), why: gap.why },
+        false => gap,
+    };
+    gaps.into_iter().map(said).collect()
+}
