@@ -84,10 +84,17 @@ impl Diff {
         self.owners.iter().filter(|owner| owner.pool.kind == "shm").collect()
     }
 
+    /// The owner that stands first.
     #[track_caller]
-    fn place(&self, function: &str) -> usize {
-        let at = self.owners.iter().position(|owner| owner.function.as_deref() == Some(function));
-        at.unwrap_or_else(|| panic!("no owner {function} in {self:?}"))
+    fn first(&self) -> &Owner {
+        self.owners.first().unwrap()
+    }
+
+    #[track_caller]
+    fn owner(&self, function: &str) -> &Owner {
+        let mut owners = self.owners.iter();
+        let found = owners.find(|owner| owner.function.as_deref() == Some(function));
+        found.unwrap_or_else(|| panic!("no owner {function} in {self:?}"))
     }
 
     /// Bytes by which shared memory changed, by the place that allocated.
@@ -167,14 +174,14 @@ fn check(manager: Manager) {
     }
     assert_eq!(found.by_site(), change(&before, &after), "by site; diff and mod.stats");
 
-    let leak = &found.owners[0];
+    let leak = found.first();
     assert_eq!(leak.function.as_deref(), Some(LEAK), "{found:?}");
     assert_eq!(leak.fragments_before, u64::from(ENTRIES));
     assert_eq!(leak.fragments_change, 3000);
     assert_eq!(leak.survived, Some(u64::from(ENTRIES)), "an entry stays where it is");
     assert_eq!((leak.vanished, leak.new), (Some(0), Some(3000)));
 
-    let cache = &found.owners[found.place(CACHE)];
+    let cache = found.owner(CACHE);
     assert!(cache.bytes_change > leak.bytes_change, "the cache has grown by more: {cache:?}");
     assert_eq!((cache.fragments_before, cache.fragments_change), (u64::from(CONTACTS), 2000));
     assert!(cache.survived < Some(u64::from(CONTACTS) / 10), "its contacts went: {cache:?}");
@@ -199,7 +206,7 @@ fn check(manager: Manager) {
     // The order of the arguments does not matter, and the report says that it was another.
     let turned = diff(&[&b, &a]);
     assert!(turned.reordered && !found.reordered);
-    assert_eq!(turned.snapshots[0].inputs, [a.clone()]);
+    assert_eq!(turned.snapshots.first().unwrap().inputs, std::slice::from_ref(&a));
     assert_eq!(turned.by_site(), found.by_site());
     assert!(diff_text(&[&b, &a]).contains("given in another order"));
     // The same snapshot twice: nothing changed.
@@ -236,7 +243,7 @@ fn three_snapshots_show_whether_growth_goes_on() {
     instance.rpc().delete_contacts((1..=500).map(|number| format!("user{number}")));
     tools::collect(instance.main_pid(), &c);
     let found = diff(&[&a, &b, &c]);
-    let (leak, cache) = (&found.owners[0], &found.owners[found.place(CACHE)]);
+    let (leak, cache) = (found.first(), found.owner(CACHE));
     assert_eq!(leak.function.as_deref(), Some(LEAK), "{found:?}");
     assert_eq!((leak.fragments_change, leak.growing_steps), (2000, 2));
     assert_eq!(leak.survived, Some(u64::from(ENTRIES)));
@@ -258,7 +265,7 @@ fn two_runs_of_one_configuration_are_compared_by_owner() {
     assert!(!found.same_run, "{}", found.same_run_because);
     assert!(found.same_run_because.contains("PID"), "{}", found.same_run_because);
     assert_eq!(found.by_site(), change(&before, &after), "by site; diff and mod.stats");
-    let leak = &found.owners[0];
+    let leak = found.first();
     assert_eq!((leak.function.as_deref(), leak.fragments_change), (Some(LEAK), 500), "{found:?}");
     assert_eq!((leak.survived, leak.new), (None, None), "no fragment is another run's");
     assert!(leak.bytes_after > leak.bytes_before);
@@ -290,7 +297,7 @@ fn cores_of_one_process_show_growth_without_a_rate() {
         assert_eq!(found.seconds, None);
         assert!(found.no_rate_because.unwrap().contains("not recorded"));
         assert!(found.snapshots.iter().all(|snapshot| snapshot.taken.is_none()));
-        let leak = &found.owners[0];
+        let leak = found.first();
         assert_eq!((leak.function.as_deref(), leak.fragments_change), (Some(LEAK), 3000));
         assert_eq!((leak.survived, leak.bytes_per_hour), (Some(u64::from(ENTRIES)), None));
         assert_eq!(leak.fragments_after, 8000);

@@ -9,15 +9,15 @@ use crate::memory::Memory as _;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunMarks {
     /// The host's boot, from a bundle's header.
-    boot: Option<String>,
+    pub boot: Option<String>,
     /// PID of the main process in its own namespace, from Kamailio's process table.
-    main: Option<i32>,
+    pub main: Option<i32>,
     /// When the main process was started, in clock ticks after the boot, from `/proc/PID/stat`.
-    started: Option<u64>,
+    pub started: Option<u64>,
     /// When Kamailio says that it was started, in seconds since 1970 (`up_since`).
-    up_since: Option<u64>,
+    pub up_since: Option<u64>,
     /// Where the shared pool is: chosen anew at every start, unless the host does not randomise.
-    shared: Option<u64>,
+    pub shared: Option<u64>,
 }
 
 /// Whether two snapshots are of the same run, and why.
@@ -51,31 +51,37 @@ impl RunMarks {
         let marks = [
             ("the host's boot", alike(self.boot.as_ref(), other.boot.as_ref())),
             ("the main process's PID", alike(self.main, other.main)),
-            ("its start time", alike(self.started, other.started)),
+            ("that process's start time", alike(self.started, other.started)),
             ("Kamailio's own start time", alike(self.up_since, other.up_since)),
             ("the place of the shared pool", alike(self.shared, other.shared)),
         ];
         let names = |wanted| {
             let found = marks.iter().filter(|(_, alike)| *alike == Some(wanted));
-            found.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+            listed(&found.map(|(name, _)| *name).collect::<Vec<_>>())
         };
-        let (alike, different) = (names(true), names(false));
         let of_process = marks.get(1..4).unwrap_or_default();
         let certain = of_process.iter().any(|(_, alike)| *alike == Some(true));
-        match (different.is_empty(), certain) {
-            (false, _) => {
-                let end = if different.contains(", ") { "differ" } else { "differs" };
-                SameRun { same: false, because: format!("{different} {end}") }
+        match (names(false), names(true)) {
+            (Some(different), _) => {
+                SameRun { same: false, because: format!("not alike: {different}") }
             }
-            (true, true) => {
-                let end = if alike.contains(", ") { "are the same" } else { "is the same" };
-                SameRun { same: true, because: format!("{alike} {end}") }
+            (None, Some(alike)) if certain => {
+                SameRun { same: true, because: format!("alike: {alike}") }
             }
-            (true, false) => {
-                let because = "nothing in them tells whether they are of the same run".to_owned();
+            (None, _) => {
+                let because = "nothing in the input tells whether they are of one run".to_owned();
                 SameRun { same: false, because }
             }
         }
+    }
+}
+
+/// `one`, `one and two`, `one, two and three`; `None` for an empty list.
+fn listed(names: &[&str]) -> Option<String> {
+    let (last, others) = names.split_last()?;
+    match others {
+        [] => Some((*last).to_owned()),
+        _ => Some(format!("{} and {last}", others.join(", "))),
     }
 }
 
@@ -117,8 +123,9 @@ mod tests {
         assert!(found.same);
         assert_eq!(
             found.because,
-            "the host's boot, the main process's PID, its start time, Kamailio's own start time, \
-             the place of the shared pool are the same"
+            "alike: the host's boot, the main process's PID, that process's start time, \
+             Kamailio's own start \
+             time and the place of the shared pool"
         );
     }
 
@@ -126,7 +133,7 @@ mod tests {
     fn one_mark_that_differs_means_two_runs() {
         let later = RunMarks { started: Some(6_000), ..marks() };
         let found = marks().compare(&later);
-        assert_eq!((found.same, &*found.because), (false, "its start time differs"));
+        assert_eq!((found.same, &*found.because), (false, "not alike: that process's start time"));
     }
 
     #[test]

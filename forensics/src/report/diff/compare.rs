@@ -16,15 +16,32 @@ use crate::leak::{Content, OwnerGrowth, PoolGrowth, Who};
 use crate::num::wide;
 use crate::report::{PoolName, SCHEMA};
 
+const NOT_COMPARED: &str = "not compared: it was not found in every snapshot";
+
 /// What a pool of one snapshot is found by in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum PoolKey {
     Shared,
-    /// By its process's place in Kamailio's table, which is the same in two runs of one
+    /// By its process's index in Kamailio's table, which is the same in two runs of one
     /// configuration.
-    Place(u32),
+    Index(u32),
     /// Without the table; only within one run.
     Pid(u32),
+}
+
+/// Where a pool of one snapshot belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// Private or shared.
+    pub(super) kind: PoolKind,
+    /// Its process; `None` for the shared pool.
+    pub(super) pid: Option<u32>,
+    /// That process's index in Kamailio's table.
+    pub(super) index: Option<u32>,
+    /// What that process does.
+    pub(super) role: Option<&'a str>,
+    /// For a person.
+    pub(super) name: &'a str,
 }
 
 /// One pool so far.
@@ -57,17 +74,27 @@ pub struct Comparison {
 impl Comparison {
     /// Adds the next snapshot; its pools were walked with `keep_identities`.
     pub fn add(&mut self, mut case: Case) {
-        let name = letter(self.snapshots.len());
-        self.compare_runs(&RunMarks::of(&case));
-        for gap in std::mem::take(&mut case.gaps) {
-            self.gaps.entry(gap).or_default().push(name.clone());
-        }
         let moment = case.evidence.moment();
-        self.snapshots.push(snapshot(&case, name.clone(), moment));
-        self.moments.push(moment);
-        for pool in std::mem::take(&mut case.pools) {
-            self.add_pool(&case, pool, &name);
+        self.begin(snapshot(&case, moment), moment, &RunMarks::of(&case));
+        for gap in std::mem::take(&mut case.gaps) {
+            self.gap(gap);
         }
+        for pool in std::mem::take(&mut case.pools) {
+            self.add_pool(&case, pool);
+        }
+    }
+
+    /// Begins the next snapshot; its pools are to follow.
+    pub(super) fn begin(
+        &mut self,
+        snapshot: SnapshotReport,
+        moment: Result<Moment, &'static str>,
+        marks: &RunMarks,
+    ) {
+        self.compare_runs(marks);
+        let name = letter(self.snapshots.len());
+        self.snapshots.push(SnapshotReport { name, ..snapshot });
+        self.moments.push(moment);
     }
 
     fn compare_runs(&mut self, marks: &RunMarks) {
@@ -89,18 +116,10 @@ impl Comparison {
         self.same_run.as_ref().is_none_or(|found| found.same)
     }
 
-    fn add_pool(&mut self, case: &Case, mut pool: Pool, snapshot: &str) {
+    fn add_pool(&mut self, case: &Case, mut pool: Pool) {
         let Some(member) = case.members.get(pool.member) else { return };
         let Ok(walked) = &mut pool.walked else { return };
         let private = pool.kind == PoolKind::Pkg;
-        let pid = member.process.pid.filter(|_| private);
-        let place = member.entry.as_ref().map(|entry| entry.index);
-        let key = match (private, place, pid) {
-            (false, _, _) => PoolKey::Shared,
-            (true, Some(place), _) => PoolKey::Place(place),
-            (true, None, Some(pid)) => PoolKey::Pid(pid),
-            (true, None, None) => return,
-        };
         let name = match private {
             true => format!("PKG pool of {}", describe(member)),
             false => "SHM pool".to_owned(),
@@ -108,23 +127,52 @@ impl Comparison {
         if !walked.summary.complete {
             let why = "not read to its end: fragments that were not seen there look as if they \
                        had vanished, or were new";
-            self.gaps.entry(Gap::new(&*name, why)).or_default().push(snapshot.to_owned());
+            self.gap(Gap::new(&*name, why));
         }
+        let place = Place {
+            kind: pool.kind,
+            pid: member.process.pid.filter(|_| private),
+            index: member.entry.as_ref().map(|entry| entry.index),
+            role: member.role().filter(|_| private),
+            name: &name,
+        };
+        self.pool(&place, content(walked));
+    }
+
+    /// Adds a pool of the last snapshot.
+    pub(super) fn pool(&mut self, place: &Place<'_>, content: Content) {
+        let Some(snapshot) = self.snapshots.last().map(|snapshot| snapshot.name.clone()) else {
+            return;
+        };
+        let key = match (place.kind, place.index, place.pid) {
+            (PoolKind::Shm, _, _) => PoolKey::Shared,
+            (PoolKind::Pkg, Some(index), _) => PoolKey::Index(index),
+            (PoolKind::Pkg, None, Some(pid)) => PoolKey::Pid(pid),
+            (PoolKind::Pkg, None, None) => {
+                return self.gap(Gap::new(place.name, "not compared: its process is not known"));
+            }
+        };
         let one_run = self.is_one_run();
         let known = self.pools.entry(key).or_insert_with(|| Known {
-            kind: pool.kind,
+            kind: place.kind,
             growth: PoolGrowth::new(one_run),
             pids: Vec::new(),
-            role: member.role().filter(|_| private).map(str::to_owned),
-            name,
+            role: place.role.map(str::to_owned),
+            name: place.name.to_owned(),
             in_snapshots: Vec::new(),
         });
         // A second pool of one process is none of Kamailio's.
-        if known.in_snapshots.last().is_none_or(|last| last != snapshot) {
-            known.growth.add(content(walked));
-            known.pids.push(pid);
-            known.in_snapshots.push(snapshot.to_owned());
+        if known.in_snapshots.last() != Some(&snapshot) {
+            known.growth.add(content);
+            known.pids.push(place.pid);
+            known.in_snapshots.push(snapshot);
         }
+    }
+
+    /// Something that is not known of the last snapshot.
+    fn gap(&mut self, gap: Gap) {
+        let name = self.snapshots.last().map(|snapshot| snapshot.name.clone());
+        self.gaps.entry(gap).or_default().extend(name);
     }
 
     /// What came of it. `reordered`: whether the snapshots were given in another order.
@@ -134,26 +182,15 @@ impl Comparison {
             because: "there is only one snapshot".to_owned(),
         });
         let interval = self.interval();
-        let (pools, lonely): (Vec<(PoolKey, Known)>, Vec<(PoolKey, Known)>) =
-            std::mem::take(&mut self.pools).into_iter().partition(|(key, pool)| {
-                let everywhere = pool.in_snapshots.len() == self.snapshots.len();
-                everywhere && (same_run.same || !matches!(key, PoolKey::Pid(_)))
-            });
-        for (_, pool) in lonely {
-            let why = "not compared: it was not found in every snapshot".to_owned();
-            self.gaps.entry(Gap::new(pool.name, why)).or_default().extend(pool.in_snapshots);
-        }
         let time = interval.as_ref().ok().copied();
-        let mut owners = owners(pools.iter().map(|(_, pool)| pool));
-        let unchanged = owners.iter().filter(|(_, _, growth)| !growth.is_changed()).count();
-        owners.retain(|(_, _, growth)| growth.is_changed());
-        owners.sort_by(|(one_kind, _, one), (kind, _, other)| {
-            one.rank(other).then_with(|| one_kind.cmp(kind))
+        self.compare_versions();
+        self.set_lonely_pools_apart(same_run.same);
+        let mut owners = owners(self.pools.values());
+        let all = owners.len();
+        owners.retain(|sum| sum.growth.is_changed());
+        owners.sort_by(|one, other| {
+            one.growth.rank(&other.growth).then_with(|| other.kind.cmp(&one.kind))
         });
-        let owner = |(kind, processes, growth): &(PoolKind, u64, OwnerGrowth)| {
-            let processes = Some(*processes).filter(|_| *kind == PoolKind::Pkg);
-            owner_diff(PoolName { kind: *kind, pid: None }, processes, growth, time)
-        };
         DiffReport {
             schema: SCHEMA,
             tool: concat!("forensics ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -162,12 +199,42 @@ impl Comparison {
             same_run_because: same_run.because,
             seconds: time.map(|time| time.as_secs_f64()),
             no_rate_because: interval.err(),
-            pools: pools.iter().map(|(_, pool)| pool_diff(pool, time)).collect(),
-            owners: owners.iter().map(owner).collect(),
-            unchanged_owners: wide(unchanged),
+            pools: self.pools.values().map(|pool| pool_diff(pool, time)).collect(),
+            owners: owners.iter().map(|sum| sum.diff(time)).collect(),
+            unchanged_owners: wide(all.saturating_sub(owners.len())),
             gaps: gaps(self.gaps, self.snapshots.len()),
             interval: time,
             snapshots: self.snapshots,
+        }
+    }
+
+    /// Leaves out the pools that are not in every snapshot.
+    fn set_lonely_pools_apart(&mut self, same_run: bool) {
+        let snapshots = self.snapshots.len();
+        let gaps = &mut self.gaps;
+        self.pools.retain(|key, pool| {
+            let everywhere = pool.in_snapshots.len() == snapshots;
+            let compared = everywhere && (same_run || !matches!(key, PoolKey::Pid(_)));
+            if !compared {
+                let gap = Gap::new(&*pool.name, NOT_COMPARED);
+                gaps.entry(gap).or_default().append(&mut pool.in_snapshots);
+            }
+            compared
+        });
+    }
+
+    /// Says so where the program is not the same.
+    fn compare_versions(&mut self) {
+        let mut versions: Vec<&str> =
+            self.snapshots.iter().filter_map(|snapshot| snapshot.program.as_deref()).collect();
+        versions.dedup();
+        if versions.len() > 1 {
+            let why = format!(
+                "the program is not the same in all snapshots ({}): an owner whose line has moved \
+                 looks as if it had vanished and another had come",
+                versions.join(", ")
+            );
+            self.gaps.entry(Gap::new("owners under another line", why)).or_default();
         }
     }
 
@@ -199,10 +266,11 @@ fn letter(index: usize) -> String {
     }
 }
 
-fn snapshot(case: &Case, name: String, moment: Result<Moment, &'static str>) -> SnapshotReport {
+/// A snapshot that has no name yet.
+fn snapshot(case: &Case, moment: Result<Moment, &'static str>) -> SnapshotReport {
     let moment = moment.ok();
     SnapshotReport {
-        name,
+        name: String::new(),
         inputs: case.evidence.paths.clone(),
         taken: moment.map(|moment| moment.at.to_string()),
         taken_from: moment.map(|moment| moment.source),
@@ -240,19 +308,37 @@ fn content(walked: &mut Walked) -> Content {
     Content { owners: identities.owners.iter().map(who).collect(), fragments }
 }
 
-/// Owners of all pools of a kind together, with the number of pools in which each changed.
-fn owners<'a>(pools: impl Iterator<Item = &'a Known>) -> Vec<(PoolKind, u64, OwnerGrowth)> {
-    let mut sums: BTreeMap<(PoolKind, &Who), (u64, OwnerGrowth)> = BTreeMap::new();
+/// One owner in all pools of a kind together.
+struct Sum {
+    kind: PoolKind,
+    /// Pools in which it changed.
+    changed: u64,
+    growth: OwnerGrowth,
+}
+
+impl Sum {
+    fn diff(&self, time: Option<SignedDuration>) -> OwnerDiff {
+        let processes = Some(self.changed).filter(|_| self.kind == PoolKind::Pkg);
+        owner_diff(PoolName { kind: self.kind, pid: None }, processes, &self.growth, time)
+    }
+}
+
+fn owners<'a>(pools: impl Iterator<Item = &'a Known>) -> Vec<Sum> {
+    let mut sums: BTreeMap<(PoolKind, &Who), Sum> = BTreeMap::new();
     for pool in pools {
         let kind = pool.kind;
         for growth in pool.growth.owners() {
-            let new = || (0, OwnerGrowth { who: growth.who.clone(), ..OwnerGrowth::default() });
-            let (changed, sum) = sums.entry((kind, &growth.who)).or_insert_with(new);
-            *changed = changed.saturating_add(u64::from(growth.is_changed()));
-            sum.add(growth);
+            let who = growth.who.clone();
+            let sum = sums.entry((kind, &growth.who)).or_insert_with(|| Sum {
+                kind,
+                changed: 0,
+                growth: OwnerGrowth { who, ..OwnerGrowth::default() },
+            });
+            sum.changed = sum.changed.saturating_add(u64::from(growth.is_changed()));
+            sum.growth.add(growth);
         }
     }
-    sums.into_iter().map(|((kind, _), (changed, sum))| (kind, changed, sum)).collect()
+    sums.into_values().collect()
 }
 
 fn pool_diff(pool: &Known, time: Option<SignedDuration>) -> PoolDiff {
@@ -282,7 +368,8 @@ fn owner_diff(
 
 /// Gaps, each with the snapshots that have it unless all do.
 fn gaps(gaps: BTreeMap<Gap, Vec<String>>, snapshots: usize) -> Vec<Gap> {
-    let said = |(gap, names): (Gap, Vec<String>)| match names.len() < snapshots {
+    let said = |(gap, names): (Gap, Vec<String>)| match !names.is_empty() && names.len() < snapshots
+    {
         true => Gap { what: format!("{}: {}", names.join(", "), gap.what), why: gap.why },
         false => gap,
     };

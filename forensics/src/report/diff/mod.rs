@@ -5,6 +5,8 @@
 
 mod compare;
 mod model;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use compare::Comparison;

@@ -44,7 +44,7 @@ pub struct DiffReport {
 }
 
 /// One snapshot.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct SnapshotReport {
     /// `A` for the first, and so on.
     pub name: String,

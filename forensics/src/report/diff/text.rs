@@ -36,10 +36,10 @@ impl DiffReport {
             wrapped("Order      ", text, out)?;
         }
         let run = match self.same_run {
-            true => "the same in all: ",
-            false => "not the same, so that single fragments cannot be followed: ",
+            true => "the same",
+            false => "not the same, so that single fragments cannot be followed",
         };
-        wrapped("Run        ", &format!("{run}{}", self.same_run_because), out)?;
+        wrapped("Run        ", &format!("{run} ({})", self.same_run_because), out)?;
         match (&self.interval, &self.no_rate_because) {
             (Some(time), _) => {
                 let last = self.snapshots.last().map_or("", |snapshot| &snapshot.name);
@@ -132,7 +132,10 @@ impl DiffReport {
         };
         let growth = format!(
             "{} fragments, {}{rate}",
-            signed(change.fragments_change, count),
+            match change.fragments_change {
+                0 => "no more".to_owned(),
+                some => signed(some, count),
+            },
             signed(change.bytes_change, size)
         );
         wrapped("       ", &growth, out)?;
@@ -143,7 +146,7 @@ impl DiffReport {
         writeln!(out)
     }
 
-    /// `all 5,000 of A survived; 3,000 new`
+    /// `all 5,000 in A survived; 3,000 new`
     fn turnover(&self, change: &Change) -> String {
         let Some(((survived, vanished), new)) =
             change.survived.zip(change.vanished).zip(change.new)
@@ -154,10 +157,13 @@ impl DiffReport {
         let new = count(new);
         match (change.fragments_before, vanished) {
             (0, _) => format!("a new owner: it held nothing in A; {new} new"),
-            (1, 0) => format!("the one of A survived; {new} new"),
-            (held, 0) => format!("all {} of A survived; {new} new", count(held)),
+            (1, 0) => format!("the one in A survived; {new} new"),
+            (held, 0) => format!("all {} in A survived; {new} new", count(held)),
+            (held, _) if survived == 0 => {
+                format!("none of the {} in A survived; {new} new", count(held))
+            }
             (held, _) => format!(
-                "{} of {} in A survived ({}), {} vanished; {new} new",
+                "{} of the {} in A survived ({}), {} vanished; {new} new",
                 count(survived),
                 count(held),
                 share(survived, held),
@@ -193,16 +199,25 @@ fn snapshot_text(snapshot: &SnapshotReport, out: &mut dyn Write) -> io::Result<(
     }
     let taken = match (&snapshot.taken, snapshot.taken_from) {
         (Some(time), Some(MomentSource::CollectionStart)) => {
-            format!("the collection began at {time}, the time of the freeze is cut off")
+            let time = milliseconds_of(time);
+            format!("collection begun at {time} (the time of the freeze is cut off)")
         }
-        (Some(time), _) => format!("frozen at {time}"),
+        (Some(time), _) => format!("frozen at {}", milliseconds_of(time)),
         (None, _) => "its time is not recorded".to_owned(),
     };
-    let host = snapshot.host.as_ref().map(|host| format!("on {host}, ")).unwrap_or_default();
+    let host = snapshot.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
     let program = snapshot.program.as_deref().unwrap_or("no version string");
     writeln!(out, "{:<11}{}", snapshot.name, snapshot.inputs.join(" "))?;
-    let text = format!("{taken}, {host}{}, {program}", processes(snapshot.processes));
+    let text = format!("{taken}{host}, {}, {program}", processes(snapshot.processes));
     wrapped("           ", &text, out)
+}
+
+/// A time as the report has it, without what is below a millisecond.
+fn milliseconds_of(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => time.to_owned(),
+    }
 }
 
 /// `812`, or `812 → 977` where it is not the same in every snapshot.
