@@ -295,7 +295,7 @@ fn cores_of_one_process_show_growth_without_a_rate() {
         assert!(found.same_run, "{}", found.same_run_because);
         assert!(found.same_run_because.contains("start time"), "{}", found.same_run_because);
         assert_eq!(found.seconds, None);
-        assert!(found.no_rate_because.unwrap().contains("not recorded"));
+        assert!(found.no_rate_because.as_ref().unwrap().contains("not recorded"));
         assert!(found.snapshots.iter().all(|snapshot| snapshot.taken.is_none()));
         let leak = found.first();
         assert_eq!((leak.function.as_deref(), leak.fragments_change), (Some(LEAK), 3000));
