@@ -214,7 +214,8 @@ fn walk_with(
     let program = program(member, root);
     let arena =
         allocator.arena(root.block, &process.memory, program).map_err(|error| error.to_string())?;
-    let summary = summarise(&*arena, options);
+    let mut summary = summarise(&*arena, options);
+    summary.identities.read_content(&process.memory, arena.range());
     let mut layout = arena.source();
     if let LayoutSource::Inferred { agreeing, to_the_end, .. } = &mut layout {
         // The walk saw more than the trial that chose the layout.

@@ -2,8 +2,9 @@
 //!
 //! Reads: the used fragments of one pool at several moments, the earliest first. Promises: totals
 //! at each moment, and between two moments of one run how many fragments stayed, went and came.
-//! A fragment stayed if one of the same header address, size and owner is there again: memory that
-//! was given back and taken once more by the same owner at the same place counts as the same.
+//! A fragment survived if one of the same address, size and owner is there again. That may be memory
+//! that was given back and taken once more by the same owner: a busy cache is served from the places
+//! that it has just given back. So it is told, too, how many of the survivors hold what they held.
 //!
 //! # Who comes first
 //!
@@ -12,7 +13,7 @@
 //!
 //! ```text
 //! score = growth in bytes × kept × lasting × steps
-//! kept    (survived + 1) / (held + 2), of what was held at the start of each step
+//! kept    (unchanged survivors + 1) / (held + 2), of what was held at the start of each step
 //! lasting  net growth in fragments / new fragments
 //! steps    steps in which the bytes grew / all steps
 //! ```
@@ -67,6 +68,8 @@ pub struct Held {
 pub struct Turnover {
     /// They are there at both.
     pub survived: u64,
+    /// Of these: those that hold what they held.
+    pub unchanged: u64,
     /// They are there at the first only.
     pub vanished: u64,
     /// They are there at the second only.
@@ -83,7 +86,9 @@ pub struct OwnerGrowth {
     /// What became of its fragments in each step; empty between two runs.
     pub steps: Vec<Turnover>,
     /// Fragments of the first moment that are there at every later one.
-    pub kept_throughout: u64,
+    pub survived_throughout: u64,
+    /// Of these: those that always hold the same.
+    pub unchanged_throughout: u64,
 }
 
 /// One pool through all moments.
@@ -91,7 +96,7 @@ pub struct OwnerGrowth {
 pub struct PoolGrowth {
     /// Whether the moments are of one run, so that fragments can be told apart by their address.
     same_run: bool,
-    moments: u32,
+    moments: u16,
     owners: Vec<OwnerGrowth>,
     index: FxHashMap<Who, u32>,
     /// The fragments of the last moment, by rising address.
@@ -115,16 +120,16 @@ impl PoolGrowth {
             if self.same_run {
                 owner.steps.resize(narrow(u64::from(now)), Turnover::default());
             }
-            owner.kept_throughout = 0;
+            (owner.survived_throughout, owner.unchanged_throughout) = (0, 0);
         }
         let mut fragments = content.fragments;
         for fragment in &mut fragments {
             fragment.owner = known.get(narrow(fragment.owner.into())).copied().unwrap_or(u32::MAX);
-            fragment.since = now;
+            (fragment.since, fragment.unchanged_since) = (now, now);
         }
         // A walk gives them so; the merge below must not depend on it.
-        if !fragments.is_sorted_by_key(|fragment| fragment.header) {
-            fragments.sort_unstable_by_key(|fragment| fragment.header);
+        if !fragments.is_sorted_by_key(|fragment| fragment.payload) {
+            fragments.sort_unstable_by_key(|fragment| fragment.payload);
         }
         if self.same_run && now > 0 {
             self.follow(&mut fragments);
@@ -132,10 +137,12 @@ impl PoolGrowth {
         for fragment in &fragments {
             let Some(owner) = self.owners.get_mut(narrow(fragment.owner.into())) else { continue };
             let Some(held) = owner.held.last_mut() else { continue };
-            held.fragments = held.fragments.saturating_add(1);
-            held.bytes = held.bytes.saturating_add(fragment.bytes);
-            if self.same_run && fragment.since == 0 {
-                owner.kept_throughout = owner.kept_throughout.saturating_add(1);
+            add(&mut held.fragments, 1);
+            add(&mut held.bytes, fragment.bytes);
+            if self.same_run {
+                let (survived, unchanged) = (fragment.since == 0, fragment.unchanged_since == 0);
+                add(&mut owner.survived_throughout, survived.into());
+                add(&mut owner.unchanged_throughout, unchanged.into());
             }
         }
         self.last = if self.same_run { fragments } else { Vec::new() };
@@ -145,15 +152,19 @@ impl PoolGrowth {
     fn follow(&mut self, fragments: &mut [Identity]) {
         let mut before = self.last.iter().peekable();
         for fragment in fragments {
-            while let Some(gone) = before.next_if(|old| old.header < fragment.header) {
+            while let Some(gone) = before.next_if(|old| old.payload < fragment.payload) {
                 count(&mut self.owners, gone, |step| &mut step.vanished);
             }
-            let old = before.next_if(|old| old.header == fragment.header);
+            let old = before.next_if(|old| old.payload == fragment.payload);
             let same = |old: &&Identity| (old.bytes, old.owner) == (fragment.bytes, fragment.owner);
             match old {
                 Some(old) if same(&old) => {
                     fragment.since = old.since;
                     count(&mut self.owners, fragment, |step| &mut step.survived);
+                    if fragment.content == old.content && fragment.content != 0 {
+                        fragment.unchanged_since = old.unchanged_since;
+                        count(&mut self.owners, fragment, |step| &mut step.unchanged);
+                    }
                 }
                 other => {
                     if let Some(gone) = other {
@@ -194,7 +205,7 @@ impl PoolGrowth {
         self.last = Vec::new();
         for owner in &mut self.owners {
             owner.steps = Vec::new();
-            owner.kept_throughout = 0;
+            (owner.survived_throughout, owner.unchanged_throughout) = (0, 0);
         }
     }
 }
@@ -203,9 +214,12 @@ impl PoolGrowth {
 fn count(owners: &mut [OwnerGrowth], fragment: &Identity, field: fn(&mut Turnover) -> &mut u64) {
     let owner = owners.get_mut(narrow(fragment.owner.into()));
     if let Some(step) = owner.and_then(|owner| owner.steps.last_mut()) {
-        let number = field(step);
-        *number = number.saturating_add(1);
+        add(field(step), 1);
     }
+}
+
+fn add(number: &mut u64, more: u64) {
+    *number = number.saturating_add(more);
 }
 
 impl OwnerGrowth {
@@ -214,13 +228,14 @@ impl OwnerGrowth {
         self.held.resize(self.held.len().max(other.held.len()), Held::default());
         self.steps.resize(self.steps.len().max(other.steps.len()), Turnover::default());
         for (held, more) in self.held.iter_mut().zip(&other.held) {
-            held.fragments = held.fragments.saturating_add(more.fragments);
-            held.bytes = held.bytes.saturating_add(more.bytes);
+            add(&mut held.fragments, more.fragments);
+            add(&mut held.bytes, more.bytes);
         }
         for (step, more) in self.steps.iter_mut().zip(&other.steps) {
             *step = step.plus(*more);
         }
-        self.kept_throughout = self.kept_throughout.saturating_add(other.kept_throughout);
+        add(&mut self.survived_throughout, other.survived_throughout);
+        add(&mut self.unchanged_throughout, other.unchanged_throughout);
     }
 
     /// What it holds at the first moment.
@@ -285,6 +300,7 @@ impl Turnover {
     pub fn plus(self, other: Self) -> Self {
         Self {
             survived: self.survived.saturating_add(other.survived),
+            unchanged: self.unchanged.saturating_add(other.unchanged),
             vanished: self.vanished.saturating_add(other.vanished),
             new: self.new.saturating_add(other.new),
         }
@@ -297,7 +313,7 @@ impl Turnover {
 
     /// Share of growth that looks lasting, 0 to 1: `kept × lasting` at the head of this module.
     fn lasting(self) -> f64 {
-        let kept = ratio(self.survived.saturating_add(1), self.held().saturating_add(2));
+        let kept = ratio(self.unchanged.saturating_add(1), self.held().saturating_add(2));
         kept * ratio(self.new.saturating_sub(self.vanished), self.new)
     }
 }

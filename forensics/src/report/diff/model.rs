@@ -122,6 +122,9 @@ pub struct Change {
     pub bytes_per_hour: Option<f64>,
     /// Fragments of the first snapshot that are in all later ones; null between two runs.
     pub survived: Option<u64>,
+    /// Of these: those that always hold the same, but for pointers into their pool; null between
+    /// two runs.
+    pub unchanged: Option<u64>,
     /// The other fragments of the first snapshot; null between two runs.
     pub vanished: Option<u64>,
     /// Fragments of the last snapshot that were not in the first, or not in all between; null
@@ -149,6 +152,8 @@ pub struct HeldReport {
 pub struct StepReport {
     /// They are in both.
     pub survived: u64,
+    /// Of these: those that hold what they held.
+    pub unchanged: u64,
     /// They are in the first only.
     pub vanished: u64,
     /// They are in the second only.
@@ -160,11 +165,11 @@ impl Change {
         let (first, last) = (growth.first(), growth.last());
         let fragments_change = difference(first.fragments, last.fragments);
         let bytes_change = difference(first.bytes, last.bytes);
-        let survived = growth.turnover().map(|_| growth.kept_throughout);
+        let survived = growth.turnover().map(|_| growth.survived_throughout);
         let held = |held: &Held| HeldReport { fragments: held.fragments, bytes: held.bytes };
         let step = |step: &Turnover| {
-            let Turnover { survived, vanished, new } = *step;
-            StepReport { survived, vanished, new }
+            let Turnover { survived, unchanged, vanished, new } = *step;
+            StepReport { survived, unchanged, vanished, new }
         };
         Self {
             fragments_before: first.fragments,
@@ -176,6 +181,7 @@ impl Change {
             fragments_per_hour: interval.map(|time| per_hour(fragments_change, time)),
             bytes_per_hour: interval.map(|time| per_hour(bytes_change, time)),
             survived,
+            unchanged: survived.map(|_| growth.unchanged_throughout),
             vanished: survived.map(|survived| first.fragments.saturating_sub(survived)),
             new: survived.map(|survived| last.fragments.saturating_sub(survived)),
             held: growth.held.iter().map(held).collect(),

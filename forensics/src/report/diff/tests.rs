@@ -22,7 +22,10 @@ fn content(groups: &[(Who, std::ops::Range<u64>)]) -> Content {
     let mut content = Content::default();
     for (owner, (who, places)) in (0..).zip(groups) {
         content.owners.push(who.clone());
-        let fragment = |place| Identity { header: Addr(place * 0x100), bytes: 64, owner, since: 0 };
+        let fragment = |place| {
+            let payload = Addr(place * 0x100);
+            Identity { payload, bytes: 64, owner, content: place, ..Identity::default() }
+        };
         content.fragments.extend(places.clone().map(fragment));
     }
     content
@@ -73,11 +76,11 @@ fn text(comparison: Comparison) -> String {
 fn sample(second: Result<Moment, &'static str>) -> Comparison {
     let mut comparison = Comparison::default();
     begin(&mut comparison, "one.tar.zst", moment("2026-01-02T03:00:00.5Z"));
-    comparison.pool(&SHARED, content(&[(leak(), 0..1000), (cache(), 5000..5100)]));
-    comparison.pool(&WORKER, content(&[(who("core", "init", 7), 0..1)]));
+    comparison.pool(&SHARED, content(&[(leak(), 1..1001), (cache(), 5000..5100)]));
+    comparison.pool(&WORKER, content(&[(who("core", "init", 7), 1..2)]));
     begin(&mut comparison, "two.tar.zst", second);
-    comparison.pool(&SHARED, content(&[(leak(), 0..1500), (cache(), 5095..6000)]));
-    comparison.pool(&WORKER, content(&[(who("core", "append", 9), 0..3)]));
+    comparison.pool(&SHARED, content(&[(leak(), 1..1501), (cache(), 5095..6000)]));
+    comparison.pool(&WORKER, content(&[(who("core", "append", 9), 1..4)]));
     comparison
 }
 
@@ -97,16 +100,16 @@ Pools, payload in bytes
   PKG   812           64      192     +128         +2  udp receiver
 
 Owners that grew (3)
-  By bytes, weighted by what looks lasting: how much of the old survived, and how much of the new
-  is more than a replacement. A leak keeps all; a cache does not.
+  By bytes, weighted by what looks lasting: how much of the old is still there unchanged, and how
+  much of the new is more than a replacement. A leak keeps all; a cache does not.
 
   SHM  htable: htable.c: ht_cell_new(189)
        +500 fragments, +31.2 KiB (32,000 bytes): 29.6 KiB (30,314 bytes) per hour
-       all 1,000 in A survived; 500 new
+       all 1,000 in A survived, all unchanged; 0 vanished, 500 new
 
   SHM  usrloc: usrloc.c: new_ucontact(96)
        +805 fragments, +50.3 KiB (51,520 bytes): 47.7 KiB (48,805 bytes) per hour
-       5 of the 100 in A survived (5.0 %), 95 vanished; 900 new
+       5 of the 100 in A survived (5.0 %), all unchanged; 95 vanished, 900 new
 
   PKG of 1 process  core: core.c: append(9)
        +3 fragments, +192 bytes: 182 bytes per hour

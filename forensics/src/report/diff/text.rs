@@ -108,12 +108,14 @@ impl DiffReport {
     fn order(&self) -> &'static str {
         match (self.same_run, self.snapshots.len() > 2) {
             (true, false) => {
-                "By bytes, weighted by what looks lasting: how much of the old survived, and how \
-                 much of the new is more than a replacement. A leak keeps all; a cache does not."
+                "By bytes, weighted by what looks lasting: how much of the old is still there \
+                 unchanged, and how much of the new is more than a replacement. A leak keeps all; \
+                 a cache does not."
             }
             (true, true) => {
-                "By bytes, weighted by what looks lasting: how much of the old survived, how much \
-                 of the new is more than a replacement, and in how many steps the bytes grew."
+                "By bytes, weighted by what looks lasting: how much of the old is still there \
+                 unchanged, how much of the new is more than a replacement, and in how many steps \
+                 the bytes grew."
             }
             (false, false) => {
                 "By bytes. Which fragments stayed, and so what may leak, only two snapshots of \
@@ -146,30 +148,31 @@ impl DiffReport {
         writeln!(out)
     }
 
-    /// `all 5,000 in A survived; 3,000 new`
+    /// `all 5,000 in A survived, all unchanged; 0 vanished, 3,000 new`
     fn turnover(&self, change: &Change) -> String {
-        let Some(((survived, vanished), new)) =
-            change.survived.zip(change.vanished).zip(change.new)
-        else {
+        let known = change.survived.zip(change.unchanged).zip(change.vanished.zip(change.new));
+        let Some(((survived, unchanged), (vanished, new))) = known else {
             let (before, after) = (change.fragments_before, change.fragments_after);
             return format!("{} fragments before, {} after", count(before), count(after));
         };
-        let new = count(new);
-        match (change.fragments_before, vanished) {
-            (0, _) => format!("a new owner: it held nothing in A; {new} new"),
-            (1, 0) => format!("the one in A survived; {new} new"),
-            (held, 0) => format!("all {} in A survived; {new} new", count(held)),
-            (held, _) if survived == 0 => {
-                format!("none of the {} in A survived; {new} new", count(held))
+        let held = change.fragments_before;
+        let survivors = match survived {
+            _ if held == 0 => {
+                return format!("a new owner: it held nothing in A; {} new", count(new));
             }
-            (held, _) => format!(
-                "{} of the {} in A survived ({}), {} vanished; {new} new",
-                count(survived),
-                count(held),
-                share(survived, held),
-                count(vanished)
-            ),
-        }
+            0 => return format!("none of the {} in A survived; {} new", count(held), count(new)),
+            all if all == held => format!("all {} in A survived", count(all)),
+            some => {
+                let part = share(some, held);
+                format!("{} of the {} in A survived ({part})", count(some), count(held))
+            }
+        };
+        let content = match unchanged {
+            0 => "none unchanged".to_owned(),
+            all if all == survived => "all unchanged".to_owned(),
+            some => format!("{} unchanged", count(some)),
+        };
+        format!("{survivors}, {content}; {} vanished, {} new", count(vanished), count(new))
     }
 
     /// One line for each owner.
