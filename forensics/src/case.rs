@@ -9,6 +9,7 @@ mod losses;
 mod overwritten;
 mod pointers;
 mod pool;
+mod run;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ pub use losses::{Losses, Lost};
 pub use overwritten::Overwritten;
 pub use pointers::{Pointer, Pointers};
 pub use pool::{Pool, PoolName, SizeGroup, Walked, WildOwner};
+pub use run::{RunMarks, SameRun};
 pub use trust::{Level, PoolTrust, Trust};
 
 /// What to do with the pools.
@@ -39,7 +41,8 @@ pub struct CaseOptions {
     pub skip_first: u64,
     /// Keep every fragment of every pool, for lists.
     pub keep_fragments: bool,
-    /// Keep every used fragment of every pool in short, for following pointers.
+    /// Keep every used fragment of every pool in short, for following pointers and for
+    /// comparing snapshots.
     pub keep_used: bool,
     /// Follow every pointer, for [`Case::losses`].
     pub reachability: bool,

@@ -38,6 +38,18 @@ pub(crate) fn milliseconds(micros: u64) -> String {
     format!("{:.1} ms", ratio(micros, 1000))
 }
 
+/// `1 h 3 min 20 s (3,800.500 s)`; below a minute just `20.500 s`.
+pub(crate) fn span(time: jiff::SignedDuration) -> String {
+    let seconds = time.as_secs().unsigned_abs();
+    let exact = format!("{}.{:03} s", count(seconds), time.subsec_millis());
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    match (hours, minutes) {
+        (0, 0) => exact,
+        (0, _) => format!("{minutes} min {} s ({exact})", seconds % 60),
+        _ => format!("{} h {minutes} min {} s ({exact})", count(hours), seconds % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +62,13 @@ mod tests {
         assert_eq!(count(1_000), "1,000");
         assert_eq!(share(1, 8), "12.5 %");
         assert_eq!(share(1, 0), "0.0 %");
+    }
+
+    #[test]
+    fn a_time_keeps_its_exact_seconds() {
+        let time = jiff::SignedDuration::from_millis;
+        assert_eq!(span(time(20_500)), "20.500 s");
+        assert_eq!(span(time(80_001)), "1 min 20 s (80.001 s)");
+        assert_eq!(span(time(3_800_500)), "1 h 3 min 20 s (3,800.500 s)");
     }
 }

@@ -4,6 +4,7 @@
 //! The JSON form is written down in `docs/report-schema.md`.
 
 mod by_size;
+mod diff;
 mod fragments;
 mod leaks;
 mod model;
@@ -15,6 +16,9 @@ pub mod text;
 mod why;
 
 pub use by_size::PayloadSizeReport;
+pub use diff::{
+    Comparison, DiffReport, HeldReport, OwnerDiff, PoolDiff, SnapshotReport, StepReport,
+};
 pub use fragments::{FragmentReport, FrameReport, details, preview};
 pub use leaks::{LeakReport, LostReport, PoolLoss};
 pub use model::{
@@ -26,7 +30,7 @@ pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tame::Tame;
 pub use why::{
-    Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, StepReport,
+    Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, WayPoint,
     WhyReport,
 };
 

@@ -14,8 +14,7 @@ use crate::gap::Gap;
 use crate::units::{milliseconds, size};
 
 pub use leaks::leaks;
-use paper::wrapped;
-pub(in crate::report) use paper::{lines, table};
+pub(in crate::report) use paper::{lines, table, wrapped};
 use pools::pools;
 pub use why::{refs, why};
 
