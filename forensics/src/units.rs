@@ -38,9 +38,39 @@ pub(crate) fn milliseconds(micros: u64) -> String {
     format!("{:.1} ms", ratio(micros, 1000))
 }
 
+/// `2 h 10 min`: the two largest units.
+pub(crate) fn duration(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let mut parts = Vec::new();
+    let mut rest = seconds;
+    for (unit, name) in UNITS {
+        let whole = rest.checked_div(unit).unwrap_or(0);
+        rest = rest.saturating_sub(whole.saturating_mul(unit));
+        if whole > 0 || !parts.is_empty() {
+            parts.push((whole, name));
+        }
+    }
+    let shown: Vec<String> = parts
+        .iter()
+        .take(2)
+        .filter(|(whole, _)| *whole > 0)
+        .map(|(whole, name)| format!("{whole} {name}"))
+        .collect();
+    if shown.is_empty() { "0 s".to_owned() } else { shown.join(" ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_shows_its_two_largest_units() {
+        assert_eq!(duration(0), "0 s");
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(60), "1 min");
+        assert_eq!(duration(7859), "2 h 10 min");
+        assert_eq!(duration(86_400 + 59), "1 d");
+    }
 
     #[test]
     fn a_size_keeps_the_exact_number() {

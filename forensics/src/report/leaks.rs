@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
-use super::Tame;
 use super::text::{lines, table};
+use super::{TablesReport, Tame};
 use crate::addr::Addr;
 use crate::case::{Case, Member, Pool};
 use crate::gap::Gap;
@@ -27,6 +27,8 @@ pub struct LeakReport {
     pub inherited: Vec<LostReport>,
     /// Fragments that only stacks and registers point to.
     pub on_stacks: Vec<LostReport>,
+    /// What Kamailio's own tables hold, and what of it is past its end.
+    pub tables: TablesReport,
     /// How far "unreachable" can be trusted.
     pub confidence: Confidence,
     /// What is not known.
@@ -91,6 +93,7 @@ impl LeakReport {
             unreachable: names(&found.lost),
             inherited: names(&found.inherited),
             on_stacks: names(&found.on_stacks),
+            tables: TablesReport::of(case),
             confidence: confidence(case),
             gaps: case.gaps.clone(),
         }
@@ -131,7 +134,7 @@ impl LeakReport {
                 size(bytes)
             )?;
         }
-        Ok(())
+        self.tables.text(out)
     }
 }
 

@@ -10,6 +10,7 @@ mod model;
 mod owners;
 mod registers;
 mod selection;
+mod tables;
 mod tame;
 pub mod text;
 
@@ -23,6 +24,7 @@ pub use model::{
 pub use owners::OwnerReport;
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
+pub use tables::TablesReport;
 pub use tame::Tame;
 
 /// Version of the JSON form; raised with every change that a script could notice.
