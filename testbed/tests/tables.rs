@@ -58,7 +58,8 @@ fn tables(input: &Path) -> Tables {
 impl Tables {
     #[track_caller]
     fn find(&self, module: &str, name: Option<&str>) -> &Held {
-        let mut found = self.held.iter().filter(|h| h.module == module && h.name.as_deref() == name);
+        let mut found =
+            self.held.iter().filter(|h| h.module == module && h.name.as_deref() == name);
         let held = found.next().unwrap_or_else(|| panic!("no {module} {name:?}: {self:?}"));
         assert_eq!(found.next(), None, "{module} {name:?} is there once");
         held

@@ -15,6 +15,9 @@ mod tm;
 mod usrloc;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use clock::Clock;
 pub use held::{Held, PastEnd, TableLayout};
 
@@ -93,7 +96,7 @@ fn read_one(
         if root.is_null() {
             return Ok(Vec::new());
         }
-        let view = View::new(process, fragments, Clock::of(process, now));
+        let view = View::new(&process.memory, fragments, Clock::of(process, now));
         table.read(&view, root, &described(module, table.structures()))
     };
     Some(read())
@@ -107,7 +110,7 @@ fn described(module: &Module, structures: &[&str]) -> Described {
 }
 
 /// Tries layouts until the bytes agree with one: that of the debug information if there is some,
-/// else the known ones. Without any that agrees the last doubt is the answer.
+/// else the known ones. Where none agrees, the doubts about each are the answer.
 fn agreeing<S>(
     described: &Described,
     bind: impl Fn(&[Layout]) -> Result<S, NoField>,
@@ -118,12 +121,12 @@ fn agreeing<S>(
         let layout = TableLayout::Dwarf { build_id: described.build_id.clone() };
         return read(&shape, &layout);
     }
-    let mut doubt = Doubt::new("no layout is known");
+    let mut doubts = Vec::new();
     for (layout, shape) in known {
         match read(shape, &TableLayout::Agreed { layout, tried: known.len() }) {
             Ok(held) => return Ok(held),
-            Err(found) => doubt = found.with_layout(layout),
+            Err(doubt) => doubts.push(format!("not {layout} ({doubt})")),
         }
     }
-    Err(doubt)
+    Err(Doubt::new(format!("no known layout fits: {}", doubts.join(", "))))
 }

@@ -4,9 +4,12 @@ use super::Clock;
 use crate::addr::Addr;
 use crate::bytes::Chunk;
 use crate::heap::Fragment;
-use crate::memory::{Absent, Memory as _};
+use crate::memory::{Absent, Memory};
 use crate::num::{narrow, wide};
-use crate::process::Process;
+
+/// A fragment may be longer than what was asked for, by less than a fragment of its own would take,
+/// in bytes.
+const SPARE: u64 = 256;
 
 /// Why a table was not counted, for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +18,6 @@ pub(super) struct Doubt(String);
 impl Doubt {
     pub(super) fn new(why: impl Into<String>) -> Self {
         Self(why.into())
-    }
-
-    /// The same, with the layout under which it arose.
-    pub(super) fn with_layout(self, layout: &str) -> Self {
-        Self(format!("no known layout fits; as {layout}: {}", self.0))
     }
 }
 
@@ -40,17 +38,16 @@ pub(super) fn ensure(holds: bool, at: Addr, what: &str) -> Result<(), Doubt> {
     if holds { Ok(()) } else { Err(Doubt(format!("at {at}: {what}"))) }
 }
 
-/// A process, and the fragments of the shared pool.
-#[derive(Debug)]
+/// A process's memory, and the fragments of the shared pool.
 pub(super) struct View<'a> {
-    process: &'a Process,
+    memory: &'a dyn Memory,
     fragments: &'a [Fragment],
     pub(super) clock: Clock,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(process: &'a Process, fragments: &'a [Fragment], clock: Clock) -> Self {
-        Self { process, fragments, clock }
+    pub(super) fn new(memory: &'a dyn Memory, fragments: &'a [Fragment], clock: Clock) -> Self {
+        Self { memory, fragments, clock }
     }
 
     /// More entries than there are fragments can only be a cycle.
@@ -75,7 +72,7 @@ impl<'a> View<'a> {
 
     /// A structure at a place that was checked.
     pub(super) fn part(&self, at: Addr, size: u64) -> Result<Record<'a>, Doubt> {
-        Ok(Record { at, bytes: self.process.memory.bytes(at, narrow(size))? })
+        Ok(Record { at, bytes: self.memory.bytes(at, narrow(size))? })
     }
 
     /// Structures of `each` bytes side by side, which fill a fragment.
@@ -93,7 +90,8 @@ impl<'a> View<'a> {
     ) -> Result<Array<'_, 'a>, Doubt> {
         let end = count.checked_mul(each).and_then(|size| size.checked_add(skip));
         let held = self.fragment(fragment);
-        let fits = end.is_some_and(|end| held.is_some_and(|held| end <= held));
+        let left = end.and_then(|end| held?.checked_sub(end));
+        let fits = left.is_some_and(|left| left < SPARE);
         ensure(fits, fragment, &format!("no used fragment for {count} slots begins there"))?;
         let at = Addr(fragment.0.saturating_add(skip));
         Ok(Array { view: self, at, count, each })
@@ -102,14 +100,13 @@ impl<'a> View<'a> {
     /// A name from the configuration, if it is in the snapshot and looks like one.
     pub(super) fn name(&self, at: Addr, length: u32) -> Option<String> {
         let length = usize::try_from(length).ok().filter(|length| (1..=255).contains(length))?;
-        let bytes = self.process.memory.bytes(at, length).ok()?;
+        let bytes = self.memory.bytes(at, length).ok()?;
         let plain = bytes.iter().all(u8::is_ascii_graphic);
         plain.then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
 /// Structures side by side.
-#[derive(Debug)]
 pub(super) struct Array<'v, 'a> {
     view: &'v View<'a>,
     at: Addr,
