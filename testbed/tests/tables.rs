@@ -211,7 +211,8 @@ fn other_releases() {
     for release in ["bullseye", "trixie"] {
         let root = Root::make(release, &scratch);
         for manager in [Manager::Qm, Manager::Tlsf] {
-            check(Some(&root), manager, &scratch.join("group.tar.zst"));
+            let name = format!("{release}-{}.tar.zst", manager.name());
+            check(Some(&root), manager, &scratch.join(name));
         }
     }
     std::fs::remove_dir_all(&scratch).unwrap();
