@@ -33,17 +33,12 @@ struct Cell {
 }
 
 const CELL: Cell = Cell { size: 72, prev: 56, next: 64 };
-/// With `last_modified` behind `expire`.
-const LATER_CELL: Cell = Cell { size: 80, prev: 64, next: 72 };
 
-/// Debian's 5.4.4 has the first, its 5.6.3 and 6.0.1 the second.
-const KNOWN: [(&str, Shape); 3] = [
+/// Debian's 5.4.4 has the first, its 5.6.3 and 6.0.1 the second. Later ones, whose cells have a
+/// `last_modified`, are known by their debug information only.
+const KNOWN: [(&str, Shape); 2] = [
     ("htable of 312 bytes", Shape { slots: 204, entries: 296, next: 304, cell: CELL }),
     ("htable of 320 bytes", Shape { slots: 212, entries: 304, next: 312, cell: CELL }),
-    (
-        "htable of 320 bytes, cells of 80",
-        Shape { slots: 212, entries: 304, next: 312, cell: LATER_CELL },
-    ),
 ];
 
 // The same in all builds seen, 5.2 to 6.2.
@@ -59,9 +54,6 @@ const CELL_NAME: u64 = 16;
 const CELL_NAME_LENGTH: u64 = 24;
 const CELL_EXPIRE: u64 = 48;
 
-/// More tables than any configuration has.
-const MOST_TABLES: usize = 10_000;
-
 impl Table for Htable {
     fn module(&self) -> &'static str {
         "htable"
@@ -76,11 +68,10 @@ impl Table for Htable {
     }
 
     fn read(&self, view: &View<'_>, root: Addr, described: &Described) -> Result<Vec<Held>, Doubt> {
-        agreeing(described, Shape::bind, &KNOWN, |shape, layout| {
+        agreeing(described, Shape::bind, &KNOWN, view, |shape, layout| {
             let mut held = Vec::new();
             let mut at = root;
             while !at.is_null() {
-                ensure(held.len() < MOST_TABLES, at, "the list of tables does not end")?;
                 let table = view.whole(at, shape.next.saturating_add(8))?;
                 held.push(shape.table(view, &table, layout)?);
                 at = table.pointer(shape.next)?;
@@ -90,6 +81,14 @@ impl Table for Htable {
             Ok(held)
         })
     }
+}
+
+/// What a table adds up to.
+#[derive(Default)]
+struct Sum {
+    entries: u64,
+    /// As if the table's entries ended.
+    past: PastEnd,
 }
 
 impl Shape {
@@ -113,40 +112,19 @@ impl Shape {
         let slots = table.int(self.slots)?;
         ensure(slots.is_power_of_two(), table.at, "its number of slots is no power of two")?;
         let ends = table.int(EXPIRE_AFTER)? > 0;
-        let mut entries = 0_u64;
-        let mut past = PastEnd::default();
+        let mut sum = Sum::default();
         let array = view.array(table.pointer(self.entries)?, u64::from(slots), SLOT)?;
         for (index, slot) in array.iter() {
-            let slot = slot?;
-            let locked = slot.int(SLOT_LOCK)? != 0;
-            let before = entries;
-            let (mut previous, mut hash, mut at) = (Addr::NULL, 0, slot.pointer(SLOT_FIRST)?);
-            while !at.is_null() {
-                entries = entries.saturating_add(1);
-                ensure(entries <= view.most(), at, "the list of entries does not end")?;
-                let cell = self.cell.read(view, at)?;
-                let own_hash = cell.int(CELL_HASH)?;
-                let slot_of = u64::from(own_hash & slots.saturating_sub(1));
-                ensure(slot_of == index && own_hash >= hash, at, "an entry in the wrong slot")?;
-                let links = cell.pointer(self.cell.prev)? == previous || locked;
-                ensure(links, at, "an entry does not lead back to the one before")?;
-                let end = cell.time(CELL_EXPIRE)?;
-                if let Some(seconds) = view.clock.since(end).filter(|s| ends && end != 0 && *s > 0)
-                {
-                    past.add(seconds);
-                }
-                (previous, hash, at) = (at, own_hash, cell.pointer(self.cell.next)?);
-            }
-            let counted = u64::from(slot.int(0)?) == entries.saturating_sub(before);
-            ensure(counted || locked, slot.at, "a slot counts other entries than it holds")?;
+            self.cell.slot(view, &slot?, (index, slots), &mut sum)?;
         }
+        let past = if ends { view.clock.now.map(|_| sum.past) } else { Some(PastEnd::default()) };
         Ok(Held {
             module: "htable",
             name: view.name(table.pointer(NAME)?, table.int(NAME_LENGTH)?),
             slots: u64::from(slots),
-            entries,
+            entries: sum.entries,
             states: BTreeMap::new(),
-            past_end: view.clock.now.map(|_| past).or_else(|| (!ends).then(PastEnd::default)),
+            past_end: past,
             oldest_seconds: None,
             layout: layout.clone(),
         })
@@ -154,6 +132,34 @@ impl Shape {
 }
 
 impl Cell {
+    /// The cells in one slot.
+    fn slot(
+        &self,
+        view: &View<'_>,
+        slot: &Record<'_>,
+        (index, slots): (u64, u32),
+        sum: &mut Sum,
+    ) -> Result<(), Doubt> {
+        let locked = slot.int(SLOT_LOCK)? != 0;
+        let before = sum.entries;
+        let (mut previous, mut hash, mut at) = (Addr::NULL, 0, slot.pointer(SLOT_FIRST)?);
+        while !at.is_null() {
+            sum.entries = sum.entries.saturating_add(1);
+            let cell = self.read(view, at)?;
+            let own_hash = cell.int(CELL_HASH)?;
+            let of_slot = u64::from(own_hash & slots.saturating_sub(1)) == index;
+            ensure(of_slot && own_hash >= hash, at, "an entry in the wrong slot")?;
+            let links = cell.pointer(self.prev)? == previous || locked;
+            ensure(links, at, "an entry does not lead back to the one before")?;
+            let end = cell.time(CELL_EXPIRE)?;
+            let late = view.clock.since(end).filter(|late| end != 0 && *late > 0);
+            late.into_iter().for_each(|late| sum.past.add(late));
+            (previous, hash, at) = (at, own_hash, cell.pointer(self.next)?);
+        }
+        let counted = u64::from(slot.int(0)?) == sum.entries.saturating_sub(before);
+        ensure(counted || locked, slot.at, "a slot counts other entries than it holds")
+    }
+
     /// A cell, whose name lies right behind it.
     fn read<'a>(&self, view: &View<'a>, at: Addr) -> Result<Record<'a>, Doubt> {
         let cell = view.whole(at, self.size)?;

@@ -115,8 +115,13 @@ fn agreeing<S>(
     described: &Described,
     bind: impl Fn(&[Layout]) -> Result<S, NoField>,
     known: &[(&'static str, S)],
+    view: &View<'_>,
     read: impl Fn(&S, &TableLayout) -> Result<Vec<Held>, Doubt>,
 ) -> Result<Vec<Held>, Doubt> {
+    let read = |shape: &S, layout: &TableLayout| {
+        view.start();
+        read(shape, layout)
+    };
     if let Ok(shape) = bind(&described.layouts) {
         let layout = TableLayout::Dwarf { build_id: described.build_id.clone() };
         return read(&shape, &layout);

@@ -1,11 +1,13 @@
 //! Reading a table's structures: each must be a used fragment of the shared pool.
 
+use std::cell::Cell;
+
 use super::Clock;
 use crate::addr::Addr;
 use crate::bytes::Chunk;
 use crate::heap::Fragment;
 use crate::memory::{Absent, Memory};
-use crate::num::{narrow, wide};
+use crate::num::narrow;
 
 /// A fragment may be longer than what was asked for, by less than a fragment of its own would take,
 /// in bytes.
@@ -42,17 +44,21 @@ pub(super) fn ensure(holds: bool, at: Addr, what: &str) -> Result<(), Doubt> {
 pub(super) struct View<'a> {
     memory: &'a dyn Memory,
     fragments: &'a [Fragment],
+    /// Bytes of fragments that may still be visited.
+    left: Cell<u64>,
     pub(super) clock: Clock,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(memory: &'a dyn Memory, fragments: &'a [Fragment], clock: Clock) -> Self {
-        Self { memory, fragments, clock }
+        Self { memory, fragments, left: Cell::new(0), clock }
     }
 
-    /// More entries than there are fragments can only be a cycle.
-    pub(super) fn most(&self) -> u64 {
-        wide(self.fragments.len())
+    /// Allows each fragment to be visited twice; who wants more follows a list that does not end.
+    pub(super) fn start(&self) {
+        let bytes = self.fragments.iter().map(|fragment| fragment.payload.length());
+        let all = bytes.fold(0_u64, u64::saturating_add);
+        self.left.set(all.saturating_mul(2));
     }
 
     /// Bytes of the used fragment that begins at an address.
@@ -62,11 +68,21 @@ impl<'a> View<'a> {
         fragment.used.then(|| fragment.payload.length())
     }
 
+    /// Visits a used fragment; its bytes.
+    fn visit(&self, at: Addr, missing: impl FnOnce() -> String) -> Result<u64, Doubt> {
+        let held = self.fragment(at).ok_or_else(|| Doubt(format!("at {at}: {}", missing())))?;
+        let left = self.left.get().checked_sub(held);
+        self.left.set(left.ok_or_else(|| Doubt(format!("at {at}: a list does not end")))?);
+        Ok(held)
+    }
+
     /// A structure that fills a fragment, or its beginning.
     pub(super) fn whole(&self, at: Addr, size: u64) -> Result<Record<'a>, Doubt> {
-        let held = self.fragment(at);
-        let fits = held.is_some_and(|held| held >= size);
-        ensure(fits, at, &format!("no used fragment of at least {size} bytes begins there"))?;
+        let missing = || format!("no used fragment of at least {size} bytes begins there");
+        let held = self.visit(at, missing)?;
+        if held < size {
+            return Err(Doubt(format!("at {at}: {}", missing())));
+        }
         self.part(at, size)
     }
 
@@ -88,11 +104,11 @@ impl<'a> View<'a> {
         count: u64,
         each: u64,
     ) -> Result<Array<'_, 'a>, Doubt> {
+        let missing = || format!("no used fragment for {count} slots begins there");
+        let held = self.visit(fragment, missing)?;
         let end = count.checked_mul(each).and_then(|size| size.checked_add(skip));
-        let held = self.fragment(fragment);
-        let left = end.and_then(|end| held?.checked_sub(end));
-        let fits = left.is_some_and(|left| left < SPARE);
-        ensure(fits, fragment, &format!("no used fragment for {count} slots begins there"))?;
+        let fits = end.and_then(|end| held.checked_sub(end)).is_some_and(|left| left < SPARE);
+        ensure(fits, fragment, &missing())?;
         let at = Addr(fragment.0.saturating_add(skip));
         Ok(Array { view: self, at, count, each })
     }
