@@ -170,6 +170,28 @@ impl Rpc {
         }
     }
 
+    /// `htable.stats`: entries of each hash table.
+    pub fn hash_tables(&self) -> BTreeMap<String, u64> {
+        let answer = self.call(&["htable.stats"]);
+        let table = |record: &Record| (field(record, "name").to_owned(), number(record, "all"));
+        records(&answer).iter().map(table).collect()
+    }
+
+    /// `ul.dump`: contacts, and how many of them it calls expired.
+    pub fn contacts(&self) -> (usize, usize) {
+        let answer = self.call(&["ul.dump"]);
+        let lines = |start: &str| answer.lines().filter(|line| line.trim() == start).count();
+        (lines("Contact: {"), lines("Expires: expired"))
+    }
+
+    /// An answer that is one record of numbers, for instance that of `tm.stats`.
+    #[track_caller]
+    pub fn figures(&self, method: &str) -> BTreeMap<String, u64> {
+        let answer = self.call(&[method]);
+        let record = records(&answer).pop().unwrap_or_else(|| panic!("no record in {answer}"));
+        record.keys().map(|key| (key.clone(), number(&record, key))).collect()
+    }
+
     /// Deletes keys of the hash table `calls`, over one connection.
     pub fn delete_calls(&self, keys: impl Iterator<Item = String>) {
         let calls: Vec<String> = keys.map(|key| format!("htable.delete calls {key}")).collect();

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::TablesReport;
 use crate::addr::Addr;
 use crate::case::{Case, Losses, Lost, Pool, PoolName, Trust};
 use crate::diagnose::{Finding, Severity, diagnose};
@@ -21,6 +22,8 @@ pub struct LeakReport {
     pub inherited: Vec<LostReport>,
     /// Fragments that only stacks and registers point to.
     pub on_stacks: Vec<LostReport>,
+    /// What Kamailio's own tables hold, and what of it is past its end.
+    pub tables: TablesReport,
     /// How far "unreachable" can be trusted.
     pub confidence: Trust,
     /// What the rules say of the pools.
@@ -92,6 +95,7 @@ impl LeakReport {
             unreachable: named(&found.lost),
             inherited: named(&found.inherited),
             on_stacks: named(&found.on_stacks),
+            tables: TablesReport::of(case),
             confidence: Trust::of(case),
             findings: findings.filter(|finding| finding.rule != "process-not-captured").collect(),
             gaps: case.gaps.clone(),

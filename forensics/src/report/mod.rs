@@ -11,6 +11,7 @@ mod model;
 mod owners;
 mod registers;
 mod selection;
+mod tables;
 mod tame;
 pub mod text;
 mod why;
@@ -28,6 +29,7 @@ pub use model::{
 pub use owners::OwnerReport;
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
+pub use tables::TablesReport;
 pub use tame::Tame;
 pub use why::{
     Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, WayPoint,

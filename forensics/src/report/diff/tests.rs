@@ -92,7 +92,7 @@ A          one.tar.zst
 B          two.tar.zst
            frozen at 2026-01-02T04:03:20.750Z, 2 processes, no version string
 Run        the same (alike: the main process's PID)
-Time       1 h 3 min 20 s (3,800.250 s) from A to B
+Time       1 h 3 min (3,800.250 s) from A to B
 
 Pools, payload in bytes
   pool  PID  used before    after    bytes  fragments  role

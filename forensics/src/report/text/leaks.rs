@@ -33,6 +33,7 @@ pub fn leaks(report: &LeakReport, top: usize, out: &mut dyn Write) -> io::Result
         writeln!(out, "On a stack or in a register only: in use right now, or lost on return")?;
         owners(&report.on_stacks.iter().collect::<Vec<_>>(), top, out)?;
     }
+    report.tables.text(out)?;
     findings(&report.findings, out)?;
     gaps(&report.gaps, out)
 }
