@@ -91,6 +91,14 @@ fn heading(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         if !header.reason.is_empty() {
             writeln!(out, "Reason     {}", header.reason)?;
         }
+        if let Some(series) = &header.series {
+            let every = match series.every_ms % 1000 {
+                0 => format!("{} s", series.every_ms / 1000),
+                _ => format!("{} ms", series.every_ms),
+            };
+            let (number, of, id) = (series.number, series.of, &series.id);
+            writeln!(out, "Series     sample {number} of {of}, every {every} ({id})")?;
+        }
         for scope in &header.scope {
             writeln!(out, "Scope      {scope}")?;
         }
