@@ -1,18 +1,14 @@
 //! What Kamailio means by its bytes: where its pools are, which process is which, who allocated.
 
 mod allocating;
-mod content;
 mod names;
 mod processes;
 mod roots;
-mod sample;
 
 pub use allocating::is_allocating;
-pub use content::looks_like;
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};
 pub use roots::{FoundBy, Missing, PoolKind, PoolRoot, Roots, find as find_roots};
-pub use sample::{Content, contents};
 
 use crate::memory::Memory as _;
 use crate::process::Process;

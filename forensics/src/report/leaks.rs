@@ -2,15 +2,18 @@
 
 use std::io::{self, Write};
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use super::Tame;
 use super::text::{lines, table};
 use crate::addr::Addr;
 use crate::case::{Case, Member, Pool};
+use crate::content::{
+    self, ContentGroup, DumpError, DumpOptions, DumpReport, Selected, Shown, Sizes,
+};
 use crate::gap::Gap;
-use crate::heap::Fragment;
+use crate::heap::{Fragment, Owner};
 use crate::kamailio::{OwnerName, PoolKind};
 use crate::leak::{self, Hold, Lost, PoolNodes, Reach};
 use crate::process::Process;
@@ -31,6 +34,9 @@ pub struct LeakReport {
     pub confidence: Confidence,
     /// What is not known.
     pub gaps: Vec<Gap>,
+    /// The files that payloads were written to; only if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dump: Option<DumpReport>,
 }
 
 /// How far "unreachable" can be trusted.
@@ -67,11 +73,25 @@ pub struct LostReport {
     pub heads: u64,
     /// Payload of the first head.
     pub example: Addr,
+    /// What the unreachable ones hold, by payload size, most bytes first; else empty.
+    pub content: Vec<ContentGroup>,
+}
+
+/// What is done with the unreachable fragments besides counting them.
+#[derive(Clone, Debug, Default)]
+pub struct LeakOptions {
+    /// How what they hold is shown.
+    pub shown: Shown,
+    /// Write their payloads to files.
+    pub dump: Option<DumpOptions>,
 }
 
 impl LeakReport {
     /// Follows every pointer of a case whose pools kept their fragments.
-    pub fn of(case: &Case) -> Self {
+    ///
+    /// # Errors
+    /// Those of writing payloads to files, if that was asked for.
+    pub fn of(case: &Case, options: &LeakOptions) -> Result<Self, DumpError> {
         let walked: Vec<&Pool> = case.pools.iter().filter(|pool| pool.walked.is_ok()).collect();
         let nodes: Vec<PoolNodes<'_>> = walked.iter().filter_map(|pool| nodes(pool)).collect();
         let processes: Vec<&Process> = case.members.iter().map(|member| &member.process).collect();
@@ -86,14 +106,32 @@ impl LeakReport {
         let found = leak::unreachable(&nodes, &reach, inherited);
         let name = |lost: &Lost| named(case, &walked, lost);
         let names = |list: &[Lost]| list.iter().filter_map(name).collect();
-        Self {
+        let mut sizes = lost_by_size(&nodes, &reach, inherited);
+        let mut lost: Vec<(&Pool, LostReport, Sizes)> = found
+            .lost
+            .iter()
+            .filter_map(|lost| {
+                let sizes = sizes.remove(&(lost.pool, lost.owner)).unwrap_or_default();
+                Some((*walked.get(lost.pool)?, name(lost)?, sizes))
+            })
+            .collect();
+        let dump = match &options.dump {
+            Some(dump) => Some(content::dump(payloads(case, &lost), dump)?),
+            None => None,
+        };
+        let places = case.places();
+        for (pool, report, sizes) in &mut lost {
+            report.content = super::held::held(case, &places, pool, sizes, options.shown);
+        }
+        Ok(Self {
             schema: super::SCHEMA,
-            unreachable: names(&found.lost),
+            unreachable: lost.into_iter().map(|(_, report, _)| report).collect(),
             inherited: names(&found.inherited),
             on_stacks: names(&found.on_stacks),
             confidence: confidence(case),
             gaps: case.gaps.clone(),
-        }
+            dump,
+        })
     }
 
     /// As text.
@@ -131,6 +169,9 @@ impl LeakReport {
                 size(bytes)
             )?;
         }
+        if let Some(dump) = &self.dump {
+            writeln!(out, "{dump}")?;
+        }
         Ok(())
     }
 }
@@ -155,7 +196,7 @@ fn section(title: &str, list: &[LostReport], top: usize, out: &mut dyn Write) ->
             count(lost.heads),
             pool,
             lost.example.to_string(),
-            lost.owner.to_string(),
+            owner_and_content(lost),
         ]);
     }
     lines("  ", &rows, out)?;
@@ -163,6 +204,49 @@ fn section(title: &str, list: &[LostReport], top: usize, out: &mut dyn Write) ->
         writeln!(out, "  … {} more (--top N shows more)", list.len().saturating_sub(top))?;
     }
     writeln!(out)
+}
+
+/// Under the owner, indented, what its fragments hold.
+fn owner_and_content(lost: &LostReport) -> String {
+    let held = super::held::lines(&lost.content).into_iter().map(|line| format!("\n  {line}"));
+    held.fold(lost.owner.to_string(), |cell, line| cell + &line)
+}
+
+/// The unreachable fragments that are not inherited, by pool and owner.
+fn lost_by_size(
+    nodes: &[PoolNodes<'_>],
+    reach: &Reach,
+    inherited: impl Fn(usize, &Fragment) -> bool,
+) -> FxHashMap<(usize, Owner), Sizes> {
+    let mut sizes: FxHashMap<(usize, Owner), Sizes> = FxHashMap::default();
+    for (pool, (nodes, holds)) in nodes.iter().zip(&reach.holds).enumerate() {
+        for (fragment, hold) in nodes.fragments.iter().zip(holds) {
+            if fragment.used && *hold == Hold::Nothing && !inherited(pool, fragment) {
+                let owner = fragment.owner.unwrap_or_default();
+                sizes.entry((pool, owner)).or_default().add(fragment.payload);
+            }
+        }
+    }
+    sizes
+}
+
+/// The fragments of these owners, for files.
+fn payloads<'a>(
+    case: &'a Case,
+    lost: &'a [(&Pool, LostReport, Sizes)],
+) -> impl Iterator<Item = Selected<'a>> {
+    lost.iter().flat_map(|(pool, report, sizes)| {
+        let member = case.members.get(pool.member);
+        member.into_iter().flat_map(|member| {
+            sizes.payloads().map(|payload| Selected {
+                pool: report.pool.kind,
+                pid: report.pool.pid,
+                owner: &report.owner,
+                payload,
+                memory: &member.process.memory,
+            })
+        })
+    })
 }
 
 fn nodes(pool: &Pool) -> Option<PoolNodes<'_>> {
@@ -215,6 +299,7 @@ fn named(case: &Case, walked: &[&Pool], lost: &Lost) -> Option<LostReport> {
         bytes: lost.bytes,
         heads: lost.heads,
         example: lost.example,
+        content: Vec::new(),
     })
 }
 

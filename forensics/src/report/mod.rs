@@ -5,6 +5,7 @@
 
 mod by_size;
 mod fragments;
+mod held;
 mod leaks;
 mod model;
 mod owners;
@@ -15,7 +16,7 @@ pub mod text;
 
 pub use by_size::PayloadSizeReport;
 pub use fragments::{FragmentReport, FrameReport, details, preview};
-pub use leaks::{Confidence, LeakReport, LostReport, PoolName};
+pub use leaks::{Confidence, LeakOptions, LeakReport, LostReport, PoolName};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,
