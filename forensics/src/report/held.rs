@@ -1,11 +1,16 @@
 //! What the fragments of an owner hold, for reports.
 
+use std::io::{self, Write};
+
 use rustc_hash::FxHashMap;
+
+use super::text::wrapped;
 
 use crate::addr::Addr;
 use crate::case::{Case, Pool};
 use crate::content::{ContentGroup, Reader, Shown, Sizes, Target};
 use crate::kamailio::PoolKind;
+use crate::num::wide;
 use crate::places::Places;
 use crate::units::count;
 
@@ -40,21 +45,49 @@ pub(super) fn held(
     sizes.look(&mut Reader { memory: &member.process.memory, resolve: &mut resolve, shown })
 }
 
-/// One line for each of the first sizes, and how many more there are.
-pub(super) fn lines(groups: &[ContentGroup]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for group in groups.iter().take(SIZES) {
-        let example = group.holds.iter().find_map(|content| content.example.as_deref());
-        lines.push(match example {
-            Some(example) => format!("{group}; such as {example}"),
-            None => group.to_string(),
-        });
+/// What the fragments of some owners hold, as text: `name` is an owner for a person.
+pub(super) fn text<'a>(
+    owners: impl Iterator<Item = (String, &'a [ContentGroup])>,
+    shown: Shown,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut owners = owners.filter(|(_, groups)| !groups.is_empty()).peekable();
+    if owners.peek().is_none() {
+        return Ok(());
     }
+    match shown {
+        Shown::Masked => {
+            writeln!(out, "What they hold (masked; --show-content shows it as it is)")?
+        }
+        Shown::AsItIs => writeln!(out, "What they hold")?,
+    }
+    for (name, groups) in owners {
+        writeln!(out, "  {name}")?;
+        for line in lines(groups) {
+            wrapped("    ", &line, out)?;
+        }
+    }
+    writeln!(out)
+}
+
+/// One line for each of the first sizes, and how many more there are.
+fn lines(groups: &[ContentGroup]) -> Vec<String> {
+    let mut lines: Vec<String> = groups.iter().take(SIZES).map(line).collect();
     let rest = groups.get(SIZES..).unwrap_or_default();
-    if !rest.is_empty() {
-        let fragments = rest.iter().map(|group| group.fragments).sum();
-        let sizes = count(crate::num::wide(rest.len()));
-        lines.push(format!("{} fragments of {sizes} other sizes", count(fragments)));
+    let fragments = count(rest.iter().map(|group| group.fragments).sum());
+    match rest.len() {
+        0 => {}
+        1 => lines.push(format!("{fragments} more of another size")),
+        sizes => lines.push(format!("{fragments} more of {} other sizes", count(wide(sizes)))),
     }
     lines
+}
+
+/// With the most telling text; the form of a text that has none says nothing.
+fn line(group: &ContentGroup) -> String {
+    let mut examples = group.holds.iter().filter_map(|content| content.example.as_deref());
+    match examples.find(|example| !example.starts_with("\"…\"")) {
+        Some(example) => format!("{group}; such as {example}"),
+        None => group.to_string(),
+    }
 }

@@ -1,5 +1,6 @@
 //! What `forensics leaks` tells: fragments that nothing points to any more.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -37,6 +38,9 @@ pub struct LeakReport {
     /// The files that payloads were written to; only if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dump: Option<DumpReport>,
+    /// How `content` is shown.
+    #[serde(skip)]
+    pub shown: Shown,
 }
 
 /// How far "unreachable" can be trusted.
@@ -55,6 +59,14 @@ pub struct PoolName {
     pub kind: PoolKind,
     /// The process; null for shared memory.
     pub pid: Option<u32>,
+}
+
+/// `SHM`, `PKG 4242`
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        self.pid.map_or(Ok(()), |pid| write!(f, " {pid}"))
+    }
 }
 
 /// What one owner has lost in one pool.
@@ -131,6 +143,7 @@ impl LeakReport {
             confidence: confidence(case),
             gaps: case.gaps.clone(),
             dump,
+            shown: options.shown,
         })
     }
 
@@ -153,6 +166,9 @@ impl LeakReport {
             }
         }
         section("", &self.unreachable, top, out)?;
+        let shown = self.unreachable.iter().take(top);
+        let held = shown.map(|lost| (format!("{}, {}", lost.owner, lost.pool), &lost.content[..]));
+        super::held::text(held, self.shown, out)?;
         section(
             "On a stack or in a register only: in use right now, or leaked on return",
             &self.on_stacks,
@@ -186,17 +202,13 @@ fn section(title: &str, list: &[LostReport], top: usize, out: &mut dyn Write) ->
     let header = ["fragments", "bytes", "heads", "pool", "example", "owner"];
     let mut rows = table(&header, 3);
     for lost in list.iter().take(top) {
-        let pool = match lost.pool.pid {
-            Some(pid) => format!("{} {pid}", lost.pool.kind.name()),
-            None => lost.pool.kind.name().to_owned(),
-        };
         rows.add_row(vec![
             count(lost.fragments),
             count(lost.bytes),
             count(lost.heads),
-            pool,
+            lost.pool.to_string(),
             lost.example.to_string(),
-            owner_and_content(lost),
+            lost.owner.to_string(),
         ]);
     }
     lines("  ", &rows, out)?;
@@ -204,12 +216,6 @@ fn section(title: &str, list: &[LostReport], top: usize, out: &mut dyn Write) ->
         writeln!(out, "  … {} more (--top N shows more)", list.len().saturating_sub(top))?;
     }
     writeln!(out)
-}
-
-/// Under the owner, indented, what its fragments hold.
-fn owner_and_content(lost: &LostReport) -> String {
-    let held = super::held::lines(&lost.content).into_iter().map(|line| format!("\n  {line}"));
-    held.fold(lost.owner.to_string(), |cell, line| cell + &line)
 }
 
 /// The unreachable fragments that are not inherited, by pool and owner.

@@ -11,8 +11,7 @@ use crate::diagnose::Finding;
 use crate::gap::Gap;
 use crate::units::{milliseconds, size};
 
-use paper::wrapped;
-pub(in crate::report) use paper::{lines, table};
+pub(in crate::report) use paper::{lines, table, wrapped};
 use pools::pools;
 
 /// Owners shown of each pool where the user asked for no number.
