@@ -118,6 +118,9 @@ fn uniform(bytes: &[u8]) -> Option<Kind> {
 
 /// Finds messages, then other texts between them.
 fn texts(bytes: &[u8], found: &mut Finds) {
+    // Most payloads are longer than what was written into them.
+    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last.saturating_add(1));
+    let bytes = bytes.get(..end).unwrap_or(bytes);
     let mut behind = 0;
     for (at, _) in sip::starts(bytes) {
         // A message may carry another one (message/sipfrag).

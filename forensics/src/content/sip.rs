@@ -23,6 +23,9 @@ const METHODS: [&str; 15] = [
     "KDMQ",
 ];
 
+/// Shortest start line, in characters: `SIP/2.0 200`.
+const SHORTEST: usize = 11;
+
 /// What a message begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start<'a> {
@@ -57,7 +60,8 @@ pub(super) fn starts(bytes: &[u8]) -> impl Iterator<Item = (usize, Start<'_>)> {
         move |line| {
             let place = at;
             at = at.saturating_add(line.len()).saturating_add(1);
-            Some((place, start_line(line)?))
+            let start = (line.len() >= SHORTEST).then(|| start_line(line))?;
+            Some((place, start?))
         },
     )
 }

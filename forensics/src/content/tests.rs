@@ -3,9 +3,10 @@ use proptest::prelude::*;
 use super::classify::{Found, LOOK, classify, looks_like};
 use super::kind::{Kind, Target};
 use super::mask::{self, Shown, hex, quoted};
-use super::{Reader, Sizes, sip};
+use super::{DumpError, DumpOptions, Reader, Selected, Sizes, dump, sip};
 use crate::addr::{Addr, AddrRange};
 use crate::bytes::Blob;
+use crate::kamailio::{OwnerName, PoolKind};
 use crate::memory::{Content as Bytes, Segment, SegmentMap};
 
 /// What sipp sent, byte by byte.
@@ -419,4 +420,44 @@ fn what_the_input_lacks_is_said() {
     sizes.add(AddrRange::new(Addr(PAYLOAD + 32), 64));
     let reader = &mut Reader { memory: &memory, resolve: &mut |_| None, shown: Shown::Masked };
     assert_eq!(sizes.look(reader)[0].holds[0].what, "not known: not mapped");
+}
+
+#[test]
+fn a_dump_writes_what_is_known_and_counts_what_it_leaves_out() {
+    let memory = memory((0..4).map(|index| format!("payload number {index}").into_bytes()));
+    let owner = OwnerName { module: Some("../../htable".to_owned()), ..OwnerName::default() };
+    let selected = |start: u64, length: u64| Selected {
+        pool: PoolKind::Shm,
+        pid: None,
+        owner: &owner,
+        payload: AddrRange::new(Addr(start), length),
+        memory: &memory,
+    };
+    let all = || {
+        // Too long for the limit, then two that fit, then one that the input does not hold.
+        [(PAYLOAD, 256), (PAYLOAD, 64), (PAYLOAD + 64, 64), (PAYLOAD + 224, 64)]
+            .into_iter()
+            .map(|(start, length)| selected(start, length))
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("payloads");
+    let mut options = DumpOptions { directory: directory.clone(), force: false, max_bytes: 200 };
+    let report = dump(all(), &options).unwrap();
+    assert_eq!((report.files, report.bytes), (2, 128));
+    assert_eq!((report.over_limit, report.over_limit_bytes, report.not_known), (1, 256, 1));
+    let mut names: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["index.json", "shm-0x7f0000001000.bin", "shm-0x7f0000001040.bin"]);
+    let second = std::fs::read(directory.join("shm-0x7f0000001040.bin")).unwrap();
+    assert_eq!(second.len(), 64);
+    assert!(second.starts_with(b"payload number 1\0"));
+
+    let again = dump(all(), &options);
+    assert!(matches!(again, Err(DumpError::NotEmpty(_))), "{again:?}");
+    options.force = true;
+    assert_eq!(dump(all(), &options).unwrap().files, 2);
+    options.directory = scratch.path().join("no/such/parent");
+    let orphan = dump(all(), &options);
+    assert!(matches!(orphan, Err(DumpError::Directory { .. })), "{orphan:?}");
 }
