@@ -40,6 +40,15 @@ impl Plan {
         let _ = writeln!(self.script, "set *(long*)({from}) = {to}");
     }
 
+    /// Writes bytes to `to` and on, and zeroes up to a multiple of eight.
+    pub fn write(&mut self, to: &str, bytes: &[u8]) {
+        for (number, part) in bytes.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.link(&format!("{to}+{}", number * 8), &format!("{:#x}", u64::from_le_bytes(word)));
+        }
+    }
+
     /// Keeps the address of a new chunk of the C library's heap in `$name`.
     pub fn chunk(&mut self, name: &str) {
         let _ = writeln!(self.script, "set ${name} = ((long(*)(long))malloc)(64)");
