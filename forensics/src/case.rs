@@ -3,6 +3,7 @@
 //! Reads: [`Evidence`]. Promises: a process or pool that fails costs only itself and leaves a gap;
 //! the shared pool is walked once, through the process that knows most of it.
 
+mod connected;
 mod inside;
 mod overwritten;
 mod pointers;
@@ -21,6 +22,7 @@ use crate::modules::{Library, LibraryOptions, ModuleFile};
 use crate::places::{Named, Places, PoolPlace};
 use crate::process::Process;
 
+pub use connected::Connected;
 pub use inside::Inside;
 pub use overwritten::Overwritten;
 pub use pointers::{Pointer, Pointers};
@@ -33,6 +35,8 @@ pub struct CaseOptions {
     pub skip_first: u64,
     /// Keep every fragment of every pool, for lists.
     pub keep_fragments: bool,
+    /// Keep every used fragment of every pool in short, for following pointers.
+    pub keep_used: bool,
     /// Do not walk any pool.
     pub without_pools: bool,
 }

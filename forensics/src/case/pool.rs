@@ -162,7 +162,11 @@ pub(super) fn walk(
     options: CaseOptions,
     keep_fragments: bool,
 ) -> Pool {
-    let options = SummaryOptions { skip_first: options.skip_first, keep_fragments };
+    let options = SummaryOptions {
+        skip_first: options.skip_first,
+        keep_fragments,
+        keep_used: options.keep_used,
+    };
     let known = root.manager.as_deref();
     let candidates: Vec<&dyn Allocator> = heap::ALL
         .iter()

@@ -61,7 +61,7 @@ impl HeapArgs {
         let case = self.input.case(CaseOptions {
             skip_first: self.skip_first,
             keep_fragments: self.list || self.frag.is_some(),
-            without_pools: false,
+            ..CaseOptions::default()
         })?;
         if let Some(pid) = self.pid {
             process(&case, pid)?;

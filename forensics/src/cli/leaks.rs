@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::InputArgs;
 use crate::case::CaseOptions;
-use crate::report::{LeakReport, text};
+use crate::report::{LeakReport, Tame, text};
 
 #[derive(Debug, Args)]
 pub(super) struct LeaksArgs {
@@ -23,13 +23,13 @@ pub(super) struct LeaksArgs {
 
 impl LeaksArgs {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<u8> {
-        let options = CaseOptions { keep_fragments: true, ..CaseOptions::default() };
+        let options = CaseOptions { keep_used: true, ..CaseOptions::default() };
         let report = LeakReport::of(&self.input.case(options)?);
         if self.json {
             serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
             writeln!(out)?;
         } else {
-            report.text(self.top.unwrap_or(text::DEFAULT_TOP), out)?;
+            text::leaks(&report, self.top.unwrap_or(text::DEFAULT_TOP), &mut Tame(out))?;
         }
         // A healthy system has some: they are notes.
         Ok(0)

@@ -1,20 +1,33 @@
-//! Who still points at a fragment: reachability over a whole process group.
+//! Which fragment points at which: the pools of a whole process group as one graph.
 //!
-//! Roots are registers, stacks and all writable memory outside the pools; edges are words of used
-//! fragments that point to another one, or into it. Allocators' own words are neither. Private
-//! memory is each process's own, shared memory is everybody's: a process's pointers lead into its
-//! own PKG and into SHM, pointers in SHM into SHM and, at the same address, into every PKG (what was
-//! made before the fork).
+//! Reads: the used fragments of every pool, and their payloads, once, in the order of memory.
+//! Promises: an edge is a word of a used fragment's payload that leads to the start or into the
+//! inside of another; allocators' own words are none. Private memory is each process's own, shared
+//! memory is everybody's: a process's words lead into its own PKG and into SHM, words in SHM lead
+//! into SHM and, at the same address, into every PKG (what was made before the fork, or by the one
+//! process that uses the word). Where a pool's chain is broken its bytes count as roots, since what
+//! they were is not known. Memory: 8 bytes for each fragment and 4 for each edge, beside the
+//! fragments themselves and 16 bytes for each 512 of a pool.
 
 use rayon::prelude::*;
 
-use super::roots::{self, Roots};
+use super::roots::{self, RootPlace, Roots, StackMapping, Window};
+use super::used::{Index, Used};
 use crate::addr::{Addr, AddrRange};
-use crate::heap::Fragment;
-
+use crate::memory::Cursor;
+use crate::num::{narrow, wide};
 use crate::process::Process;
 
-/// One pool whose fragments are nodes.
+/// A process of the group.
+#[derive(Clone, Debug)]
+pub struct GroupProcess<'a> {
+    /// Its memory and registers.
+    pub process: &'a Process,
+    /// Its mappings that are stacks.
+    pub stacks: Vec<StackMapping>,
+}
+
+/// One pool whose used fragments are nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolNodes<'a> {
     /// The process that it was read through.
@@ -23,196 +36,257 @@ pub struct PoolNodes<'a> {
     pub shared: bool,
     /// Its addresses.
     pub range: AddrRange,
-    /// Its fragments, used and free, by rising address.
-    pub fragments: &'a [Fragment],
+    /// Its used fragments, by rising address.
+    pub used: &'a [Used],
+    /// What of it lies in no fragment because the chain is broken there.
+    pub unread: &'a [AddrRange],
 }
 
-/// What holds a fragment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hold {
-    /// Nothing that is known.
-    Nothing,
-    /// Only registers or stacks: it is in use right now, or leaked when a function returns.
-    Stack,
-    /// Data of the program, perhaps through other fragments.
-    Data,
+/// A used fragment of some pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node(u32);
+
+/// Fragments whose edges are found and kept together: one pool's, one after another.
+const BATCH: u32 = 1 << 14;
+
+/// Payloads up to this length are read at one go; longer ones may have holes worth jumping over.
+const SMALL: u64 = 64 * 1024;
+
+#[derive(Debug)]
+struct Batch {
+    pool: usize,
+    /// Where the targets of each fragment end.
+    ends: Vec<u32>,
+    targets: Vec<Node>,
 }
 
-/// What is held, for each fragment of each pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// In the order of the pools and of their fragments; free ones count as not held.
-    pub holds: Vec<Vec<Hold>>,
-    /// Unreachable used fragments that no other unreachable one points to, and one of each cycle.
-    pub heads: Vec<Vec<bool>>,
+#[derive(Debug)]
+struct Pool<'a> {
+    nodes: PoolNodes<'a>,
+    index: Index<'a>,
+    first: u32,
 }
 
-/// Pool and fragment, by number.
-type Node = (usize, usize);
-
-struct Graph<'a> {
-    processes: &'a [&'a Process],
-    pools: &'a [PoolNodes<'a>],
+/// All used fragments and who points at whom.
+#[derive(Debug)]
+pub struct Graph<'a> {
+    group: &'a [GroupProcess<'a>],
+    pools: Vec<Pool<'a>>,
+    batches: Vec<Batch>,
+    window: Window,
 }
 
-/// Marks all that can be reached.
-pub fn reach(processes: &[&Process], pools: &[PoolNodes<'_>]) -> Reach {
-    let graph = Graph { processes, pools };
-    let found: Vec<(Vec<Node>, Vec<Node>)> =
-        (0..processes.len()).into_par_iter().map(|process| graph.roots(process)).collect();
-    let mut holds: Vec<Vec<Hold>> =
-        pools.iter().map(|pool| vec![Hold::Nothing; pool.fragments.len()]).collect();
-    let data = found.iter().flat_map(|(data, _)| data.iter().copied());
-    graph.mark(data.collect(), Hold::Data, &mut holds);
-    let stacks = found.iter().flat_map(|(_, stacks)| stacks.iter().copied());
-    graph.mark(stacks.collect(), Hold::Stack, &mut holds);
-    let heads = graph.heads(&holds);
-    Reach { holds, heads }
-}
+impl<'a> Graph<'a> {
+    /// Reads all payloads. `pools` name their processes by their index in `group`.
+    pub fn new(group: &'a [GroupProcess<'a>], pools: &[PoolNodes<'a>]) -> Self {
+        let mut first = 0_u32;
+        let mut jobs: Vec<(usize, &'a [Used])> = Vec::new();
+        let mut known = Vec::new();
+        for (number, nodes) in pools.iter().enumerate() {
+            known.push(Pool { nodes: *nodes, index: Index::new(nodes.range, nodes.used), first });
+            for batch in nodes.used.chunks(narrow(u64::from(BATCH))) {
+                jobs.push((number, batch));
+                first = first.saturating_add(BATCH);
+            }
+        }
+        let window = Window::around(pools.iter().map(|pool| pool.range));
+        let mut graph = Self { group, pools: known, batches: Vec::new(), window };
+        graph.batches =
+            jobs.into_par_iter().map(|(pool, used)| graph.read_batch(pool, used)).collect();
+        graph
+    }
 
-impl Graph<'_> {
-    /// What a process's data and its stacks and registers point at.
-    fn roots(&self, process: usize) -> (Vec<Node>, Vec<Node>) {
-        let Some(own) = self.processes.get(process) else { return Default::default() };
-        let visible = self.visible_to(process);
-        let ranges: Vec<AddrRange> = {
-            let mut ranges: Vec<AddrRange> =
-                visible.iter().filter_map(|pool| Some(self.pools.get(*pool)?.range)).collect();
-            ranges.sort_unstable();
-            ranges
+    /// The edges of some fragments of one pool.
+    fn read_batch(&self, pool: usize, used: &[Used]) -> Batch {
+        let mut batch = Batch { pool, ends: Vec::with_capacity(used.len()), targets: Vec::new() };
+        let Some(nodes) = self.pools.get(pool).map(|pool| pool.nodes) else { return batch };
+        let Some(process) = self.group.get(nodes.member).map(|member| member.process) else {
+            return batch;
         };
-        let roots = Roots::of(own, &ranges);
-        let (mut data, mut stacks) = (Vec::new(), Vec::new());
-        for range in roots.data {
-            roots::words(own, range, |word| data.extend(self.target(&visible, word)));
-        }
-        for range in roots.stacks {
-            roots::words(own, range, |word| stacks.extend(self.target(&visible, word)));
-        }
-        stacks.extend(roots.registers.iter().filter_map(|word| self.target(&visible, *word)));
-        (data, stacks)
-    }
-
-    /// The pools that a pointer of a process can lead into.
-    fn visible_to(&self, process: usize) -> Vec<usize> {
-        let visible = |pool: &PoolNodes<'_>| pool.shared || pool.member == process;
-        self.pools.iter().enumerate().filter(|(_, pool)| visible(pool)).map(|(at, _)| at).collect()
-    }
-
-    /// The used fragment that a word points to or into, in the first of some pools.
-    #[inline]
-    fn target(&self, pools: &[usize], word: u64) -> Option<Node> {
-        pools.iter().find_map(|&pool| Some((pool, self.fragment_at(pool, word)?)))
-    }
-
-    #[inline]
-    fn fragment_at(&self, pool: usize, word: u64) -> Option<usize> {
-        let nodes = self.pools.get(pool)?;
-        if !nodes.range.contains(Addr(word)) {
-            return None;
-        }
-        let behind = nodes.fragments.partition_point(|f| f.payload.start.0 <= word);
-        let index = behind.checked_sub(1)?;
-        let fragment = nodes.fragments.get(index)?;
-        (fragment.used && fragment.payload.contains(Addr(word))).then_some(index)
-    }
-
-    /// What the payload of a fragment points at.
-    fn edges(&self, (pool, fragment): Node) -> Vec<Node> {
-        let mut edges = Vec::new();
-        let Some(nodes) = self.pools.get(pool) else { return edges };
-        let (Some(process), Some(fragment)) =
-            (self.processes.get(nodes.member), nodes.fragments.get(fragment))
-        else {
-            return edges;
-        };
-        let all: Vec<usize> = (0..self.pools.len()).collect();
-        let visible = if nodes.shared { all } else { self.visible_to(nodes.member) };
-        roots::words(process, fragment.payload, |word| {
-            let found = |&pool: &usize| Some((pool, self.fragment_at(pool, word)?));
-            edges.extend(visible.iter().filter_map(found));
-        });
-        edges
-    }
-
-    /// Marks what can be reached from some nodes and is not held yet.
-    fn mark(&self, mut waiting: Vec<Node>, hold: Hold, holds: &mut [Vec<Hold>]) {
-        while let Some(node) = waiting.pop() {
-            let (pool, fragment) = node;
-            let Some(place) = holds.get_mut(pool).and_then(|pool| pool.get_mut(fragment)) else {
-                continue;
+        let view = self.seen_from(nodes);
+        let mut cursor = Cursor::new(&process.memory);
+        for fragment in used {
+            let own = batch.targets.len();
+            let mut add = |value: u64| {
+                if !fragment.payload().contains(Addr(value)) {
+                    batch.targets.extend(self.targets(&view, Addr(value)));
+                }
             };
-            if *place == Hold::Nothing {
-                *place = hold;
-                waiting.extend(self.edges(node));
+            let length = fragment.bytes();
+            let small = (length <= SMALL).then(|| cursor.bytes(fragment.start, narrow(length)));
+            match small {
+                Some(Ok(bytes)) => {
+                    self.window.sift(bytes.as_chunks::<8>().0, |_, value| add(value));
+                }
+                _ => {
+                    roots::words(process, fragment.payload(), self.window, |_, value| add(value));
+                }
+            }
+            // A list's head points to itself twice, a string to one text from many places.
+            if batch.targets.len().saturating_sub(own) > 1 {
+                let mut targets = batch.targets.split_off(own);
+                targets.sort_unstable();
+                targets.dedup();
+                batch.targets.append(&mut targets);
+            }
+            batch.ends.push(u32::try_from(batch.targets.len()).unwrap_or(u32::MAX));
+        }
+        batch
+    }
+
+    /// The pools that a word in a pool can lead into.
+    fn seen_from(&self, nodes: PoolNodes<'_>) -> Vec<usize> {
+        match nodes.shared {
+            true => (0..self.pools.len()).collect(),
+            false => self.seen_by(nodes.member),
+        }
+    }
+
+    /// The pools that a word of a process can lead into.
+    fn seen_by(&self, member: usize) -> Vec<usize> {
+        let seen = |pool: &Pool<'_>| pool.nodes.shared || pool.nodes.member == member;
+        let pools = self.pools.iter().enumerate();
+        pools.filter(|(_, pool)| seen(pool)).map(|(number, _)| number).collect()
+    }
+
+    /// The fragments of some pools that a word points to or into.
+    #[inline]
+    fn targets<'s>(&'s self, view: &'s [usize], at: Addr) -> impl Iterator<Item = Node> + 's {
+        view.iter().filter_map(move |&pool| {
+            let pool = self.pools.get(pool)?;
+            Some(Node(pool.first.saturating_add(pool.index.find(at)?)))
+        })
+    }
+
+    /// Every root of a process that leads to a fragment, with its value.
+    pub fn roots(&self, member: usize, mut visit: impl FnMut(RootPlace, u64, Node)) {
+        let Some(own) = self.group.get(member) else { return };
+        let view = self.seen_by(member);
+        let ranges =
+            self.pools.iter().filter(|pool| pool.nodes.shared || pool.nodes.member == member);
+        let mut ranges: Vec<AddrRange> = ranges.map(|pool| pool.index.range()).collect();
+        ranges.sort_unstable();
+        Roots::of(own.process, &own.stacks, &ranges).visit(
+            own.process,
+            self.window,
+            |place, value| {
+                self.targets(&view, Addr(value)).for_each(|node| visit(place, value, node));
+            },
+        );
+        // Each pool is read through one process, and so are the bytes of its that lie in no fragment.
+        for pool in self.pools.iter().filter(|pool| pool.nodes.member == member) {
+            let view = self.seen_from(pool.nodes);
+            for range in pool.nodes.unread {
+                roots::words(own.process, *range, self.window, |at, value| {
+                    let found = self.targets(&view, Addr(value));
+                    found.for_each(|node| visit(RootPlace::Data(at), value, node));
+                });
             }
         }
     }
 
-    /// The fragments to look at among those that nothing holds: all others are reached from them.
-    fn heads(&self, holds: &[Vec<Hold>]) -> Vec<Vec<bool>> {
-        let mut heads: Vec<Vec<bool>> = holds.iter().map(|pool| vec![false; pool.len()]).collect();
-        let order = self.finish_order(holds);
-        let mut covered = heads.clone();
-        for &node in order.iter().rev() {
-            if is_set(&covered, node) {
-                continue;
-            }
-            set(&mut heads, node);
-            let mut waiting = vec![node];
-            while let Some(node) = waiting.pop() {
-                if !is_set(&covered, node) && is_lost(holds, node) {
-                    set(&mut covered, node);
-                    waiting.extend(self.edges(node));
-                }
-            }
-        }
-        heads
+    /// How many processes the group has.
+    pub fn members(&self) -> usize {
+        self.group.len()
     }
 
-    /// Unreachable used fragments in the order in which a depth-first search leaves them: the last
-    /// of those that are left is always in no other's reach, or in a cycle with what reaches it.
-    fn finish_order(&self, holds: &[Vec<Hold>]) -> Vec<Node> {
-        let mut seen: Vec<Vec<bool>> = holds.iter().map(|pool| vec![false; pool.len()]).collect();
-        let mut order = Vec::new();
-        for (pool, nodes) in self.pools.iter().enumerate() {
-            for (index, fragment) in nodes.fragments.iter().enumerate() {
-                let start = (pool, index);
-                if !fragment.used || !is_lost(holds, start) || is_set(&seen, start) {
-                    continue;
-                }
-                set(&mut seen, start);
-                let mut stack = vec![(start, self.edges(start))];
-                while let Some((node, edges)) = stack.last_mut() {
-                    let node = *node;
-                    match edges.pop() {
-                        Some(next) if is_lost(holds, next) && !is_set(&seen, next) => {
-                            set(&mut seen, next);
-                            stack.push((next, self.edges(next)));
-                        }
-                        Some(_) => {}
-                        None => {
-                            order.push(node);
-                            stack.pop();
-                        }
-                    }
-                }
+    /// Every fragment, pool by pool, by rising address.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> + '_ {
+        self.pools.iter().flat_map(|pool| {
+            let behind = u32::try_from(pool.nodes.used.len()).unwrap_or(u32::MAX);
+            (pool.first..pool.first.saturating_add(behind)).map(Node)
+        })
+    }
+
+    /// One more than the highest number of a fragment.
+    pub(super) fn bound(&self) -> usize {
+        self.batches.len().saturating_mul(narrow(u64::from(BATCH)))
+    }
+
+    /// What a fragment points at.
+    #[inline]
+    pub fn edges(&self, node: Node) -> &[Node] {
+        let edges = || {
+            let batch = self.batches.get(narrow(u64::from(node.0 / BATCH)))?;
+            let inside = narrow(u64::from(node.0 % BATCH));
+            let end = *batch.ends.get(inside)?;
+            let start = match inside.checked_sub(1) {
+                Some(before) => *batch.ends.get(before)?,
+                None => 0,
+            };
+            batch.targets.get(narrow(u64::from(start))..narrow(u64::from(end)))
+        };
+        edges().unwrap_or_default()
+    }
+
+    /// A fragment's pool, as an index into those that the graph was made of, and the fragment.
+    pub fn fragment(&self, node: Node) -> Option<(usize, &'a Used)> {
+        let pool = self.batches.get(narrow(u64::from(node.0 / BATCH)))?.pool;
+        let known = self.pools.get(pool)?;
+        let inside = node.0.checked_sub(known.first)?;
+        Some((pool, known.nodes.used.get(narrow(u64::from(inside)))?))
+    }
+
+    /// The fragment of a pool whose payload contains an address.
+    pub fn find(&self, pool: usize, at: Addr) -> Option<Node> {
+        let pool = self.pools.get(pool)?;
+        Some(Node(pool.first.saturating_add(pool.index.find(at)?)))
+    }
+
+    /// The words of a fragment that lead to another: their addresses and values.
+    pub fn words_between(&self, from: Node, to: Node) -> Vec<(Addr, u64)> {
+        let mut found = Vec::new();
+        let Some((pool, fragment)) = self.fragment(from) else { return found };
+        let (Some(pool), Some((_, target))) = (self.pools.get(pool), self.fragment(to)) else {
+            return found;
+        };
+        let Some(own) = self.group.get(pool.nodes.member) else { return found };
+        roots::words(own.process, fragment.payload(), self.window, |at, value| {
+            if target.payload().contains(Addr(value)) {
+                found.push((at, value));
             }
-        }
-        order
+        });
+        found
     }
 }
 
-fn is_lost(holds: &[Vec<Hold>], (pool, fragment): Node) -> bool {
-    holds.get(pool).and_then(|pool| pool.get(fragment)) == Some(&Hold::Nothing)
+impl Node {
+    /// Its number, below the graph's bound.
+    pub(super) fn number(self) -> usize {
+        narrow(u64::from(self.0))
+    }
+
+    /// The fragment of a number.
+    pub(super) fn of(number: usize) -> Self {
+        Self(u32::try_from(wide(number)).unwrap_or(u32::MAX))
+    }
 }
 
-fn is_set(marks: &[Vec<bool>], (pool, fragment): Node) -> bool {
-    marks.get(pool).and_then(|pool| pool.get(fragment)).copied().unwrap_or(true)
-}
+/// A set of fragments: one bit each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks(Vec<u64>);
 
-fn set(marks: &mut [Vec<bool>], (pool, fragment): Node) {
-    if let Some(mark) = marks.get_mut(pool).and_then(|pool| pool.get_mut(fragment)) {
-        *mark = true;
+impl Marks {
+    /// None of a graph's fragments.
+    pub fn none(graph: &Graph<'_>) -> Self {
+        Self(vec![0; graph.bound().div_ceil(64)])
+    }
+
+    /// Whether a fragment is in it.
+    #[inline]
+    pub fn has(&self, node: Node) -> bool {
+        let number = node.number();
+        self.0.get(number / 64).is_some_and(|bits| bits >> (number % 64) & 1 == 1)
+    }
+
+    /// Puts a fragment in; whether it was not in yet.
+    #[inline]
+    pub fn put(&mut self, node: Node) -> bool {
+        let number = node.number();
+        let Some(bits) = self.0.get_mut(number / 64) else { return false };
+        let bit = 1 << (number % 64);
+        let new = *bits & bit == 0;
+        *bits |= bit;
+        new
     }
 }

@@ -1,20 +1,30 @@
 //! What a pool holds and what of it is leaked: by owner, with what was inherited at fork set apart,
 //! and by reachability.
+//!
+//! `summary` walks a pool once; `used` is what the rest needs of its fragments. `roots` and `graph`
+//! read every word that may point at one, `reach` follows them, `unreachable` sums what nothing
+//! holds, `paths` says why something is held.
 
 mod graph;
 mod inherited;
+mod paths;
 mod payload_sizes;
+mod reach;
 mod roots;
 mod sites;
 mod sizes;
 mod summary;
 mod unreachable;
+mod used;
 
-pub use graph::{Hold, PoolNodes, Reach, reach};
+pub use graph::{Graph, GroupProcess, Marks, Node, PoolNodes};
 pub use inherited::mark_inherited;
+pub use paths::{Path, Referrers, RootWord, paths, roots_of};
 pub use payload_sizes::{PayloadSize, payload_sizes};
-pub use roots::Roots;
+pub use reach::{Hold, Reach, reach};
+pub use roots::{RootPlace, StackMapping};
 pub use sites::{Site, Sites};
 pub use sizes::{SizeClass, Sizes};
 pub use summary::{OwnerTotals, Summary, SummaryOptions, summarise};
-pub use unreachable::{Lost, Unreachable, unreachable};
+pub use unreachable::{Lost, Since, Unreachable, unreachable};
+pub use used::Used;

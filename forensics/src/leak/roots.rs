@@ -1,5 +1,9 @@
 //! Where a process keeps pointers outside its pools: registers, stacks, and everything else that it
 //! can write to (data and bss of every module, thread-local storage, the C library's heap).
+//!
+//! Reads: a process's memory and registers. Promises: each known word of each range is handed out
+//! once, whole runs at a time; holes are jumped over. Bytes that are not known are left out: what
+//! that means for the answer is the report's to say.
 
 use crate::addr::{Addr, AddrRange};
 use crate::memory::{Cursor, Memory as _};
@@ -10,46 +14,113 @@ use crate::process::Process;
 /// ABI).
 const RED_ZONE: u64 = 128;
 
+/// A mapping that holds stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackMapping {
+    /// The whole mapping.
+    pub range: AddrRange,
+    /// The lowest stack pointer in it: what lies below is dead.
+    pub lowest: Addr,
+}
+
+/// Where a word is that may point at a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootPlace {
+    /// A general register, by its place in the kernel's order, of a thread.
+    Register {
+        /// The thread.
+        tid: u32,
+        /// Its place in the kernel's order of registers.
+        number: usize,
+    },
+    /// A word of a live stack.
+    Stack(Addr),
+    /// A word of other memory that the process can write to.
+    Data(Addr),
+}
+
+/// Values worth looking at: from the lowest to behind the highest address of all pools.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    low: u64,
+    length: u64,
+}
+
+impl Window {
+    /// Around some ranges.
+    pub(super) fn around(ranges: impl Iterator<Item = AddrRange> + Clone) -> Self {
+        let low = ranges.clone().map(|range| range.start.0).min().unwrap_or(0);
+        let high = ranges.map(|range| range.end.0).max().unwrap_or(0);
+        Self { low, length: high.saturating_sub(low) }
+    }
+
+    /// Of words in memory order, those worth looking at, with their index.
+    #[inline]
+    pub(super) fn sift(self, words: &[[u8; 8]], mut visit: impl FnMut(usize, u64)) {
+        for (index, word) in words.iter().enumerate() {
+            let value = u64::from_le_bytes(*word);
+            if value.wrapping_sub(self.low) < self.length {
+                visit(index, value);
+            }
+        }
+    }
+
+    fn contains(self, value: u64) -> bool {
+        value.wrapping_sub(self.low) < self.length
+    }
+}
+
 /// The ranges of one process that hold roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roots {
+pub(super) struct Roots {
     /// Writable memory that is neither pool nor stack.
-    pub data: Vec<AddrRange>,
-    /// Stacks, from a red zone below the stack pointer.
-    pub stacks: Vec<AddrRange>,
-    /// Values of all threads' general registers.
-    pub registers: Vec<u64>,
-    /// Threads whose registers are not known.
-    pub without_registers: u64,
+    data: Vec<AddrRange>,
+    /// Live parts of stacks.
+    stacks: Vec<AddrRange>,
 }
 
 impl Roots {
-    /// Gathers them; `pools` are the ranges of the process's pools, by rising address.
-    pub fn of(process: &Process, pools: &[AddrRange]) -> Self {
-        let threads = &process.core.notes.threads;
-        let machine = process.core.machine;
-        let stack_pointers: Vec<Addr> =
-            threads.iter().filter_map(|thread| thread.stack_pointer(machine)).collect();
-        let mut roots = Self {
-            registers: threads.iter().flat_map(|thread| thread.registers.clone()).collect(),
-            without_registers: wide(threads.len().saturating_sub(stack_pointers.len())),
-            ..Self::default()
-        };
-        for segment in process.memory.segments() {
-            if segment.writable != Some(true) {
-                continue;
-            }
-            let lowest = stack_pointers.iter().filter(|at| segment.range.contains(**at)).min();
-            match lowest {
-                Some(at) => {
-                    let start = Addr(at.0.saturating_sub(RED_ZONE) & !7).max(segment.range.start);
-                    roots.stacks.push(AddrRange { start, end: segment.range.end });
-                }
+    /// Gathers them; `pools` are the ranges, by rising address, whose words count otherwise.
+    pub(super) fn of(process: &Process, stacks: &[StackMapping], pools: &[AddrRange]) -> Self {
+        let mut roots = Self::default();
+        let writable = process.memory.segments().iter().filter(|s| s.writable == Some(true));
+        for segment in writable {
+            let stack = stacks.iter().find(|stack| stack.range.contains(segment.range.start));
+            match stack {
+                Some(stack) => roots.stacks.extend(alive(segment.range, stack.lowest)),
                 None => roots.data.extend(without(segment.range, pools)),
             }
         }
         roots
     }
+
+    /// Hands out every root within the window.
+    pub(super) fn visit(
+        &self,
+        process: &Process,
+        window: Window,
+        mut visit: impl FnMut(RootPlace, u64),
+    ) {
+        for thread in &process.core.notes.threads {
+            for (number, value) in thread.registers.iter().enumerate() {
+                if window.contains(*value) {
+                    visit(RootPlace::Register { tid: thread.tid, number }, *value);
+                }
+            }
+        }
+        for range in &self.stacks {
+            words(process, *range, window, |at, value| visit(RootPlace::Stack(at), value));
+        }
+        for range in &self.data {
+            words(process, *range, window, |at, value| visit(RootPlace::Data(at), value));
+        }
+    }
+}
+
+/// What of a piece of a stack is alive.
+fn alive(range: AddrRange, stack_pointer: Addr) -> Option<AddrRange> {
+    let start = Addr(stack_pointer.0.saturating_sub(RED_ZONE) & !7).max(range.start);
+    (start < range.end).then_some(AddrRange { start, end: range.end })
 }
 
 /// What of a range lies in no pool.
@@ -68,14 +139,19 @@ fn without(range: AddrRange, pools: &[AddrRange]) -> Vec<AddrRange> {
     left
 }
 
-/// Hands every known word of a range to `visit`, in whole runs of bytes.
-pub(super) fn words(process: &Process, range: AddrRange, mut visit: impl FnMut(u64)) {
+/// Hands out every known word of a range that is within the window.
+pub(super) fn words(
+    process: &Process,
+    range: AddrRange,
+    window: Window,
+    mut visit: impl FnMut(Addr, u64),
+) {
     let memory = &process.memory;
     let mut cursor = Cursor::new(memory);
-    let mut at = Addr(range.start.0.checked_next_multiple_of(8).unwrap_or(u64::MAX));
+    let mut at = aligned(range.start);
     while at < range.end {
         let Some(saved) = memory.next_saved(at).filter(|saved| *saved < range.end) else { return };
-        at = Addr(saved.0.checked_next_multiple_of(8).unwrap_or(u64::MAX));
+        at = aligned(saved);
         let Ok(piece) = cursor.piece(at) else {
             // Damaged compression: the next page may be whole.
             at = Addr((at.0 | 0xfff).saturating_add(1));
@@ -83,9 +159,16 @@ pub(super) fn words(process: &Process, range: AddrRange, mut visit: impl FnMut(u
         };
         let wanted = narrow(range.end.0.saturating_sub(at.0));
         let (words, _) = piece.get(..wanted).unwrap_or(piece).as_chunks::<8>();
-        words.iter().for_each(|word| visit(u64::from_le_bytes(*word)));
+        window.sift(words, |index, value| {
+            visit(Addr(at.0.saturating_add(wide(index).saturating_mul(8))), value);
+        });
         at = Addr(at.0.saturating_add(wide(words.len().max(1)).saturating_mul(8)));
     }
+}
+
+/// The first word at an address or behind it.
+fn aligned(at: Addr) -> Addr {
+    Addr(at.0.checked_next_multiple_of(8).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -102,5 +185,22 @@ mod tests {
         assert_eq!(without(range(0x10, 0x60), &pools), [range(0x10, 0x20), range(0x30, 0x50)]);
         assert_eq!(without(range(0x54, 0x60), &pools), []);
         assert_eq!(without(range(0x90, 0xa0), &pools), [range(0x90, 0xa0)]);
+    }
+
+    #[test]
+    fn a_stack_counts_from_the_red_zone_below_its_stack_pointer() {
+        let piece = range(0x1000, 0x3000);
+        assert_eq!(alive(piece, Addr(0x2088)), Some(range(0x2008, 0x3000)));
+        assert_eq!(alive(piece, Addr(0x800)), Some(piece), "a piece above the stack pointer");
+        assert_eq!(alive(piece, Addr(0x4000)), None, "a piece below it");
+    }
+
+    #[test]
+    fn only_values_between_the_pools_are_looked_at() {
+        let window = Window::around([range(0x100, 0x200), range(0x400, 0x500)].into_iter());
+        let words = [0xff_u64, 0x100, 0x300, 0x4ff, 0x500, u64::MAX].map(u64::to_le_bytes);
+        let mut seen = Vec::new();
+        window.sift(&words, |index, value| seen.push((index, value)));
+        assert_eq!(seen, [(1, 0x100), (2, 0x300), (3, 0x4ff)]);
     }
 }

@@ -1,16 +1,18 @@
 //! One walk over a pool, summed: recomputed counters, totals by owner, damage.
 
+use std::cmp::Reverse;
 use std::iter::Peekable;
 
 use rustc_hash::FxHashMap;
 
 use super::sites::Recent;
-use super::{Sites, Sizes};
-use crate::addr::Addr;
+use super::{Sites, Sizes, Used};
+use crate::addr::{Addr, AddrRange};
 use crate::heap::{
     Arena, Break, BreakCause, Fragment, FreeLists, ListFault, Neighbour, Owner, RollCall, Step,
     Tally,
 };
+use crate::num::narrow;
 
 /// What a walk is to keep.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +22,8 @@ pub struct SummaryOptions {
     pub skip_first: u64,
     /// Keep every fragment, for lists and for comparing processes.
     pub keep_fragments: bool,
+    /// Keep every used fragment in short, for following pointers.
+    pub keep_used: bool,
 }
 
 /// What one owner holds.
@@ -86,12 +90,17 @@ pub struct Summary {
     pub inherited_sizes: FxHashMap<u64, u64>,
     /// Every fragment by rising address, if they were asked for.
     pub fragments: Vec<Fragment>,
+    /// Every used fragment by rising address, its owner an index into `owners`, if they were asked
+    /// for.
+    pub used: Vec<Used>,
+    /// Where the walk lost its way: bytes that lie in no fragment.
+    pub unread: Vec<AddrRange>,
 }
 
 /// Walks a pool once.
 pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
     let mut summary = Summary { complete: true, ..Summary::default() };
-    let mut owners: FxHashMap<Owner, OwnerTotals> = FxHashMap::default();
+    let mut owners = Owners::default();
     let mut recent = Recent::default();
     let mut lists = arena.free_lists().map(|lists| ListCheck::new(lists, arena));
     for step in arena.walk() {
@@ -100,7 +109,10 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
                 summary.sizes.add(&fragment);
                 let counted = summary.count(&fragment);
                 if counted && summary.used_fragments > options.skip_first {
-                    add(&mut owners, &fragment, &recent);
+                    let owner = owners.add(&fragment, &recent);
+                    if options.keep_used {
+                        summary.used.push(Used::new(fragment.payload, owner));
+                    }
                 }
                 let neighbour = Neighbour::from(&fragment);
                 summary.followed_by(&neighbour);
@@ -118,6 +130,7 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
             Step::Break(found) => {
                 summary.complete = false;
                 summary.lost_bytes = summary.lost_bytes.saturating_add(found.lost);
+                summary.unread.push(AddrRange::new(found.at, found.lost));
                 match found.why {
                     BreakCause::Absent(_) => summary.holes.push(found, &recent),
                     _ => summary.breaks.push(found, &recent),
@@ -137,10 +150,7 @@ pub fn summarise(arena: &dyn Arena, options: SummaryOptions) -> Summary {
     summary.expected_fragments = arena.expected_fragments();
     summary.header_visits = arena.visits();
     summary.skipped_fragments = options.skip_first.min(summary.used_fragments);
-    summary.owners = owners.into_values().collect();
-    summary.owners.sort_by(|one, other| {
-        other.bytes.cmp(&one.bytes).then_with(|| one.owner.cmp(&other.owner))
-    });
+    summary.owners = owners.by_bytes(&mut summary.used);
     summary
 }
 
@@ -205,18 +215,64 @@ impl Summary {
     }
 }
 
-fn add(owners: &mut FxHashMap<Owner, OwnerTotals>, fragment: &Fragment, recent: &Recent) {
-    let owner = fragment.owner.unwrap_or_default();
-    let length = fragment.payload.length();
-    let totals = owners.entry(owner).or_insert_with(|| OwnerTotals {
-        owner,
-        smallest: u64::MAX,
-        example: fragment.payload.start,
-        before: recent.nearest(),
-        ..OwnerTotals::default()
-    });
-    totals.fragments = totals.fragments.saturating_add(1);
-    totals.bytes = totals.bytes.saturating_add(length);
-    totals.smallest = totals.smallest.min(length);
-    totals.largest = totals.largest.max(length);
+/// The owners met so far.
+#[derive(Default)]
+struct Owners {
+    /// Index in `totals`.
+    numbers: FxHashMap<Owner, u32>,
+    totals: Vec<OwnerTotals>,
+    /// The owner before: the next fragment is often its, too.
+    last: Option<(Owner, u32)>,
+}
+
+impl Owners {
+    /// Counts a used fragment; the number of its owner.
+    #[inline]
+    fn add(&mut self, fragment: &Fragment, recent: &Recent) -> u32 {
+        let owner = fragment.owner.unwrap_or_default();
+        let number = match self.last {
+            Some((last, number)) if last == owner => number,
+            _ => self.number(owner, fragment, recent),
+        };
+        self.last = Some((owner, number));
+        let length = fragment.payload.length();
+        if let Some(totals) = self.totals.get_mut(narrow(u64::from(number))) {
+            totals.fragments = totals.fragments.saturating_add(1);
+            totals.bytes = totals.bytes.saturating_add(length);
+            totals.smallest = totals.smallest.min(length);
+            totals.largest = totals.largest.max(length);
+        }
+        number
+    }
+
+    fn number(&mut self, owner: Owner, fragment: &Fragment, recent: &Recent) -> u32 {
+        *self.numbers.entry(owner).or_insert_with(|| {
+            let number = u32::try_from(self.totals.len()).unwrap_or(u32::MAX);
+            self.totals.push(OwnerTotals {
+                owner,
+                smallest: u64::MAX,
+                example: fragment.payload.start,
+                before: recent.nearest(),
+                ..OwnerTotals::default()
+            });
+            number
+        })
+    }
+
+    /// The owners, most bytes first, and their new numbers in `used`.
+    fn by_bytes(self, used: &mut [Used]) -> Vec<OwnerTotals> {
+        let mut order: Vec<(u32, OwnerTotals)> = (0..).zip(self.totals).collect();
+        order.sort_by_key(|(_, totals)| (Reverse(totals.bytes), totals.owner));
+        let mut numbers = vec![0_u32; order.len()];
+        for (new, (old, _)) in (0..).zip(&order) {
+            if let Some(number) = numbers.get_mut(narrow(u64::from(*old))) {
+                *number = new;
+            }
+        }
+        for fragment in used {
+            let new = numbers.get(narrow(u64::from(fragment.owner)));
+            fragment.owner = new.copied().unwrap_or(fragment.owner);
+        }
+        order.into_iter().map(|(_, totals)| totals).collect()
+    }
 }

@@ -1,89 +1,107 @@
 //! Unreachable fragments by owner.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
-use super::graph::{Hold, PoolNodes, Reach};
+use rustc_hash::FxHashMap;
+
+use super::graph::{Graph, Node};
+use super::reach::{Hold, Reach};
 use crate::addr::Addr;
-use crate::heap::{Fragment, Owner};
 
 /// What one owner has lost in one pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// Who allocated it.
-    pub owner: Owner,
     /// Index of the pool.
     pub pool: usize,
+    /// Index of the owner in the pool's list.
+    pub owner: u32,
     /// Fragments.
     pub fragments: u64,
     /// Their payload, in bytes.
     pub bytes: u64,
     /// Fragments that no other lost one points to, and one of each cycle: what to look at.
     pub heads: u64,
+    /// Of `fragments`: those that other processes inherited, and lost, too.
+    pub start_up: u64,
     /// Payload of the first head, else of the first fragment.
     pub example: Addr,
 }
 
-/// Unreachable fragments, and those that only stacks and registers hold, by owner.
+/// Fragments that nothing, or next to nothing, holds, by pool and owner, most bytes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unreachable {
-    /// Nothing points to these; most bytes first.
+    /// Nothing points to these.
     pub lost: Vec<Lost>,
-    /// The same for fragments that a worker inherited from the main process, which has lost them
-    /// too: shown once, there.
+    /// The same for fragments that a process inherited from the main one, which has lost them
+    /// too: they count there.
     pub inherited: Vec<Lost>,
     /// Only a stack or a register points to these.
     pub on_stacks: Vec<Lost>,
 }
 
-/// Sums what `reach` found. `inherited` says whether a fragment of a pool is the main process's
-/// allocation, seen again in a worker, and lost there too.
-pub fn unreachable(
-    pools: &[PoolNodes<'_>],
-    reach: &Reach,
-    inherited: impl Fn(usize, &Fragment) -> bool,
-) -> Unreachable {
-    let (mut lost, mut from_main, mut on_stacks) = <(Sums, Sums, Sums)>::default();
-    for (pool, nodes) in pools.iter().enumerate() {
-        let holds = reach.holds.get(pool).into_iter().flatten();
-        let heads = reach.heads.get(pool).into_iter().flatten();
-        for ((fragment, hold), head) in nodes.fragments.iter().zip(holds).zip(heads) {
-            let sums = match hold {
-                Hold::Data => continue,
-                Hold::Stack => &mut on_stacks,
-                Hold::Nothing if inherited(pool, fragment) => &mut from_main,
-                Hold::Nothing => &mut lost,
-            };
-            if fragment.used {
-                add(sums, pool, fragment, *head);
+/// Where a lost fragment counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// It is the process's own.
+    Start,
+    /// The process's own, and others inherited it.
+    BeforeFork,
+    /// Inherited from the main process.
+    Inherited,
+}
+
+/// Sums what `reach` found; `since` is asked for each lost fragment.
+pub fn unreachable(graph: &Graph<'_>, reach: &Reach, since: impl Fn(Node) -> Since) -> Unreachable {
+    let (mut lost, mut inherited, mut on_stacks) = <(Sums, Sums, Sums)>::default();
+    for node in graph.nodes() {
+        match reach.hold(node) {
+            Hold::Data => {}
+            Hold::Stack => on_stacks.add(graph, node, false, false),
+            Hold::Nothing => {
+                let head = reach.is_head(node);
+                match since(node) {
+                    Since::Inherited => inherited.add(graph, node, head, false),
+                    since => lost.add(graph, node, head, since == Since::BeforeFork),
+                }
             }
         }
     }
     Unreachable {
-        lost: by_bytes(lost),
-        inherited: by_bytes(from_main),
-        on_stacks: by_bytes(on_stacks),
+        lost: lost.by_bytes(),
+        inherited: inherited.by_bytes(),
+        on_stacks: on_stacks.by_bytes(),
     }
 }
 
-type Sums = BTreeMap<(usize, Owner), (Lost, bool)>;
+#[derive(Default)]
+struct Sums(FxHashMap<(usize, u32), Lost>);
 
-fn add(sums: &mut Sums, pool: usize, fragment: &Fragment, head: bool) {
-    let owner = fragment.owner.unwrap_or_default();
-    let start = fragment.payload.start;
-    let new = Lost { owner, pool, fragments: 0, bytes: 0, heads: 0, example: start };
-    let (lost, has_head) = sums.entry((pool, owner)).or_insert((new, false));
-    lost.fragments = lost.fragments.saturating_add(1);
-    lost.bytes = lost.bytes.saturating_add(fragment.payload.length());
-    if head {
-        lost.heads = lost.heads.saturating_add(1);
-        if !std::mem::replace(has_head, true) {
-            lost.example = start;
+impl Sums {
+    fn add(&mut self, graph: &Graph<'_>, node: Node, head: bool, start_up: bool) {
+        let Some((pool, used)) = graph.fragment(node) else { return };
+        let owner = used.owner;
+        let new = Lost {
+            pool,
+            owner,
+            fragments: 0,
+            bytes: 0,
+            heads: 0,
+            start_up: 0,
+            example: used.start,
+        };
+        let lost = self.0.entry((pool, owner)).or_insert(new);
+        if head && lost.heads == 0 {
+            lost.example = used.start;
         }
+        lost.fragments = lost.fragments.saturating_add(1);
+        lost.bytes = lost.bytes.saturating_add(used.bytes());
+        lost.heads = lost.heads.saturating_add(u64::from(head));
+        lost.start_up = lost.start_up.saturating_add(u64::from(start_up));
     }
-}
 
-fn by_bytes(sums: Sums) -> Vec<Lost> {
-    let mut lost: Vec<Lost> = sums.into_values().map(|(lost, _)| lost).collect();
-    lost.sort_by_key(|lost| (std::cmp::Reverse(lost.bytes), lost.pool, lost.owner));
-    lost
+    fn by_bytes(self) -> Vec<Lost> {
+        let mut lost: Vec<Lost> = self.0.into_values().collect();
+        lost.sort_by_key(|lost| (Reverse(lost.bytes), lost.pool, lost.owner));
+        lost
+    }
 }

@@ -121,6 +121,22 @@ impl Mappings {
         below.map(|(_, thread)| *thread).or(named)
     }
 
+    /// The mappings that hold stacks, each with the lowest stack pointer in it. A stack pointer in
+    /// the heap or in a module's data (a signal handler's own stack) makes no stack of the rest.
+    pub(super) fn stacks(&self) -> Vec<(AddrRange, Addr)> {
+        let mut stacks: Vec<(AddrRange, Addr)> = Vec::new();
+        for (pointer, _) in &self.threads {
+            let Some(mapping) = self.at(*pointer) else { continue };
+            let heap = mapping.name == Some(Name::Heap)
+                || self.heap.is_some_and(|heap| heap.contains(*pointer));
+            let known = stacks.last().is_some_and(|(range, _)| *range == mapping.range);
+            if mapping.is_private_memory() && !heap && !known {
+                stacks.push((mapping.range, *pointer));
+            }
+        }
+        stacks
+    }
+
     /// The brk heap by its bytes: the first memory of the process's own behind the executable.
     fn find_heap(&self, process: &Process) -> Option<AddrRange> {
         if self.list.iter().any(|mapping| mapping.name == Some(Name::Heap)) {

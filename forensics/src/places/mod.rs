@@ -130,6 +130,11 @@ impl<'a> Places<'a> {
         self.pools.iter().filter(own).find(|pool| pool.range.contains(at)).map(|pool| pool.kind)
     }
 
+    /// The mappings of a process that hold stacks, each with the lowest stack pointer in it.
+    pub fn stacks(&self, process: usize) -> Vec<(AddrRange, Addr)> {
+        self.mappings(process).map(Mappings::stacks).unwrap_or_default()
+    }
+
     fn mappings(&self, process: usize) -> Option<&Mappings> {
         let own = self.processes.get(process)?.process;
         let made = self.mappings.get(process)?;

@@ -1,26 +1,24 @@
 //! What `forensics leaks` tells: fragments that nothing points to any more.
 
-use std::io::{self, Write};
+use std::fmt;
 
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
-use super::Tame;
-use super::text::{lines, table};
+use super::Confidence;
 use crate::addr::Addr;
-use crate::case::{Case, Member, Pool};
+use crate::case::{Case, Connected, Pool};
 use crate::gap::Gap;
-use crate::heap::Fragment;
 use crate::kamailio::{OwnerName, PoolKind};
-use crate::leak::{self, Hold, Lost, PoolNodes, Reach};
-use crate::process::Process;
-use crate::units::{count, size};
+use crate::leak::{self, Graph, Hold, Lost, Node, Reach, Since, Used};
 
 /// The report of `forensics leaks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeakReport {
     /// Version of this form.
     pub schema: u32,
+    /// Each pool in sum.
+    pub pools: Vec<PoolLoss>,
     /// Fragments that no pointer leads to, by pool and owner, most bytes first.
     pub unreachable: Vec<LostReport>,
     /// Fragments that workers inherited from the main process, unreachable in both.
@@ -33,15 +31,6 @@ pub struct LeakReport {
     pub gaps: Vec<Gap>,
 }
 
-/// How far "unreachable" can be trusted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Confidence {
-    /// `high` if every root of every process of the group is known, else `low`.
-    pub level: &'static str,
-    /// What is missing, for a person; empty for `high`.
-    pub missing: Vec<String>,
-}
-
 /// A pool, as scripts name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PoolName {
@@ -49,6 +38,44 @@ pub struct PoolName {
     pub kind: PoolKind,
     /// The process; null for shared memory.
     pub pid: Option<u32>,
+}
+
+impl PoolName {
+    /// Of a pool.
+    pub fn of(case: &Case, pool: &Pool) -> Self {
+        let member = case.members.get(pool.member);
+        let pid = member.and_then(|member| member.process.pid);
+        Self { kind: pool.kind, pid: pid.filter(|_| pool.kind == PoolKind::Pkg) }
+    }
+}
+
+/// `shm`, or `pkg 1234`.
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "{} {pid}", self.kind.name()),
+            None => f.write_str(self.kind.name()),
+        }
+    }
+}
+
+/// What a pool lost in sum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolLoss {
+    /// Which.
+    pub pool: PoolName,
+    /// What its process does; null for shared memory and where it is not known.
+    pub role: Option<String>,
+    /// Its whole size, in bytes.
+    pub size: u64,
+    /// Used fragments.
+    pub used_fragments: u64,
+    /// Their payload, in bytes.
+    pub used_bytes: u64,
+    /// Of these: fragments that no pointer leads to, inherited ones left out.
+    pub unreachable_fragments: u64,
+    /// Their payload, in bytes.
+    pub unreachable_bytes: u64,
 }
 
 /// What one owner has lost in one pool.
@@ -65,203 +92,118 @@ pub struct LostReport {
     pub bytes: u64,
     /// Fragments that no other lost one points to, and one of each cycle.
     pub heads: u64,
+    /// Of `fragments`: those lost before the fork, which every other process has inherited.
+    pub start_up: u64,
     /// Payload of the first head.
     pub example: Addr,
 }
 
 impl LeakReport {
-    /// Follows every pointer of a case whose pools kept their fragments.
+    /// Follows every pointer of a case that was built with `keep_used`.
     pub fn of(case: &Case) -> Self {
-        let walked: Vec<&Pool> = case.pools.iter().filter(|pool| pool.walked.is_ok()).collect();
-        let nodes: Vec<PoolNodes<'_>> = walked.iter().filter_map(|pool| nodes(pool)).collect();
-        let processes: Vec<&Process> = case.members.iter().map(|member| &member.process).collect();
-        let reach = leak::reach(&processes, &nodes);
-        let of_main = lost_by_main(case, &walked, &nodes, &reach);
-        let inherited = |pool: usize, fragment: &Fragment| {
-            let own = walked.get(pool).is_some_and(|pool| {
-                pool.kind == PoolKind::Pkg && !case.members.get(pool.member).is_some_and(is_main)
-            });
-            own && of_main.contains(&identity(fragment))
+        let connected = case.connected();
+        let graph = connected.graph();
+        let reach = leak::reach(&graph);
+        let start_up = StartUp::of(&connected, &graph, &reach);
+        let found = leak::unreachable(&graph, &reach, |node| start_up.since(&graph, node));
+        let named = |list: &[Lost]| -> Vec<LostReport> {
+            list.iter().filter_map(|lost| named(case, &connected, lost)).collect()
         };
-        let found = leak::unreachable(&nodes, &reach, inherited);
-        let name = |lost: &Lost| named(case, &walked, lost);
-        let names = |list: &[Lost]| list.iter().filter_map(name).collect();
+        let pools = connected.pools.iter().enumerate();
+        let pools = pools.filter_map(|(index, pool)| in_sum(case, pool, index, &found.lost));
         Self {
             schema: super::SCHEMA,
-            unreachable: names(&found.lost),
-            inherited: names(&found.inherited),
-            on_stacks: names(&found.on_stacks),
-            confidence: confidence(case),
+            pools: pools.collect(),
+            unreachable: named(&found.lost),
+            inherited: named(&found.inherited),
+            on_stacks: named(&found.on_stacks),
+            confidence: Confidence::of(case),
             gaps: case.gaps.clone(),
         }
     }
+}
 
-    /// As text.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn text(&self, top: usize, out: &mut dyn Write) -> io::Result<()> {
-        let out = &mut Tame(out);
-        match self.confidence.missing.is_empty() {
-            true => writeln!(out, "Unreachable: no root of any process points there")?,
-            false => {
-                writeln!(
-                    out,
-                    "Unreachable from what was saved; a pointer may be in what was not:"
-                )?;
-                for missing in &self.confidence.missing {
-                    writeln!(out, "  - {missing}")?;
-                }
+/// What makes two fragments of two processes the same allocation.
+type Identity = (Addr, u64);
+
+fn identity(fragment: &Used) -> Identity {
+    (fragment.start, fragment.bytes())
+}
+
+/// What was lost before the fork: in the main process, and at the same place in others.
+struct StartUp {
+    /// The main process's pool.
+    main: Option<usize>,
+    shared: Vec<usize>,
+    lost_by_main: FxHashSet<Identity>,
+    lost_by_others: FxHashSet<Identity>,
+}
+
+impl StartUp {
+    fn of(connected: &Connected<'_>, graph: &Graph<'_>, reach: &Reach) -> Self {
+        let pools = connected.pools.iter().enumerate();
+        let shared = pools.filter(|(_, pool)| pool.kind == PoolKind::Shm).map(|(index, _)| index);
+        let mut start_up = Self {
+            main: connected.first_private(),
+            shared: shared.collect(),
+            lost_by_main: FxHashSet::default(),
+            lost_by_others: FxHashSet::default(),
+        };
+        if start_up.main.is_none() {
+            return start_up;
+        }
+        for node in graph.nodes().filter(|node| reach.hold(*node) == Hold::Nothing) {
+            let Some((pool, fragment)) = graph.fragment(node) else { continue };
+            if Some(pool) == start_up.main {
+                start_up.lost_by_main.insert(identity(fragment));
+            } else if !start_up.shared.contains(&pool) {
+                start_up.lost_by_others.insert(identity(fragment));
             }
         }
-        section("", &self.unreachable, top, out)?;
-        section(
-            "On a stack or in a register only: in use right now, or leaked on return",
-            &self.on_stacks,
-            top,
-            out,
-        )?;
-        let fragments: u64 = self.inherited.iter().map(|lost| lost.fragments).sum();
-        if fragments > 0 {
-            let bytes = self.inherited.iter().map(|lost| lost.bytes).sum();
-            writeln!(
-                out,
-                "Inherited: {} fragments, {}, which the main process had lost before the fork",
-                count(fragments),
-                size(bytes)
-            )?;
-        }
-        Ok(())
+        start_up
     }
-}
 
-fn section(title: &str, list: &[LostReport], top: usize, out: &mut dyn Write) -> io::Result<()> {
-    if !title.is_empty() {
-        writeln!(out, "{title}")?;
-    }
-    if list.is_empty() {
-        return writeln!(out, "  none\n");
-    }
-    let header = ["fragments", "bytes", "heads", "pool", "example", "owner"];
-    let mut rows = table(&header, 3);
-    for lost in list.iter().take(top) {
-        let pool = match lost.pool.pid {
-            Some(pid) => format!("{} {pid}", lost.pool.kind.name()),
-            None => lost.pool.kind.name().to_owned(),
-        };
-        rows.add_row(vec![
-            count(lost.fragments),
-            count(lost.bytes),
-            count(lost.heads),
-            pool,
-            lost.example.to_string(),
-            lost.owner.to_string(),
-        ]);
-    }
-    lines("  ", &rows, out)?;
-    if list.len() > top {
-        writeln!(out, "  … {} more (--top N shows more)", list.len().saturating_sub(top))?;
-    }
-    writeln!(out)
-}
-
-fn nodes(pool: &Pool) -> Option<PoolNodes<'_>> {
-    let walked = pool.walked()?;
-    Some(PoolNodes {
-        member: pool.member,
-        shared: pool.kind == PoolKind::Shm,
-        range: walked.range,
-        fragments: &walked.summary.fragments,
-    })
-}
-
-fn is_main(member: &Member) -> bool {
-    member.entry.as_ref().is_some_and(|entry| entry.index == 0)
-}
-
-fn identity(fragment: &Fragment) -> (Addr, u64) {
-    (fragment.header, fragment.payload.length())
-}
-
-/// What the main process itself has lost in its private memory.
-fn lost_by_main(
-    case: &Case,
-    walked: &[&Pool],
-    nodes: &[PoolNodes<'_>],
-    reach: &Reach,
-) -> FxHashSet<(Addr, u64)> {
-    let mut found = FxHashSet::default();
-    for ((pool, nodes), holds) in walked.iter().zip(nodes).zip(&reach.holds) {
-        let main = case.members.get(pool.member).is_some_and(is_main);
-        if pool.kind == PoolKind::Pkg && main {
-            let lost = nodes.fragments.iter().zip(holds);
-            let lost = lost.filter(|(fragment, hold)| fragment.used && **hold == Hold::Nothing);
-            found.extend(lost.map(|(fragment, _)| identity(fragment)));
+    fn since(&self, graph: &Graph<'_>, node: Node) -> Since {
+        let Some((pool, fragment)) = graph.fragment(node) else { return Since::Start };
+        let identity = identity(fragment);
+        match self.main {
+            Some(main) if main == pool => match self.lost_by_others.contains(&identity) {
+                true => Since::BeforeFork,
+                false => Since::Start,
+            },
+            Some(_) if !self.shared.contains(&pool) && self.lost_by_main.contains(&identity) => {
+                Since::Inherited
+            }
+            _ => Since::Start,
         }
     }
-    found
 }
 
-fn named(case: &Case, walked: &[&Pool], lost: &Lost) -> Option<LostReport> {
-    let pool = walked.get(lost.pool)?;
-    let known = pool.walked()?;
-    let index = known.summary.owners.iter().position(|totals| totals.owner == lost.owner)?;
-    let member = case.members.get(pool.member);
-    let pid = member.and_then(|m| m.process.pid).filter(|_| pool.kind == PoolKind::Pkg);
+fn named(case: &Case, connected: &Connected<'_>, lost: &Lost) -> Option<LostReport> {
+    let pool = connected.pools.get(lost.pool)?;
+    let owner = pool.walked()?.names.get(crate::num::narrow(u64::from(lost.owner)))?;
     Some(LostReport {
-        pool: PoolName { kind: pool.kind, pid },
-        owner: known.names.get(index)?.clone(),
+        pool: PoolName::of(case, pool),
+        owner: owner.clone(),
         fragments: lost.fragments,
         bytes: lost.bytes,
         heads: lost.heads,
+        start_up: lost.start_up,
         example: lost.example,
     })
 }
 
-/// What keeps "unreachable" from being certain.
-fn confidence(case: &Case) -> Confidence {
-    let mut missing = Vec::new();
-    let absent = case.missing_processes().len();
-    if absent > 0 {
-        missing.push(format!(
-            "{absent} of the {} processes are not in the input, with all that they point to",
-            absent.saturating_add(case.members.len())
-        ));
-    }
-    for member in &case.members {
-        let process = &member.process;
-        let name = crate::case::describe(member);
-        let threads = &process.core.notes.threads;
-        let machine = process.core.machine;
-        if threads.is_empty() || threads.iter().any(|t| t.stack_pointer(machine).is_none()) {
-            missing.push(format!("{name}: registers, and so which part of its stacks is live"));
-        }
-        let unsaved = unsaved_writable(process);
-        if unsaved > 0 {
-            missing.push(format!("{name}: {} of writable memory", size(unsaved)));
-        }
-    }
-    for pool in &case.pools {
-        if !pool.walked().is_some_and(|walked| walked.summary.complete) {
-            missing.push(format!("a pool that was not read to its end: {}", pool.kind.name()));
-        }
-    }
-    let level = if missing.is_empty() { "high" } else { "low" };
-    Confidence { level, missing }
-}
-
-/// Writable bytes that the snapshot lacks.
-fn unsaved_writable(process: &Process) -> u64 {
-    use crate::memory::Content;
-    let unsaved = process.memory.segments().iter().filter(|s| s.writable == Some(true)).map(|s| {
-        match &s.content {
-            Content::Bytes { blob, offset } => {
-                let held = blob.length().saturating_sub(*offset);
-                s.range.length().saturating_sub(held)
-            }
-            Content::Zero => 0,
-            Content::Absent(_) => s.range.length(),
-        }
-    });
-    unsaved.sum()
+fn in_sum(case: &Case, pool: &Pool, index: usize, lost: &[Lost]) -> Option<PoolLoss> {
+    let walked = pool.walked()?;
+    let lost = || lost.iter().filter(|lost| lost.pool == index);
+    let role = case.members.get(pool.member).and_then(|member| member.role());
+    Some(PoolLoss {
+        pool: PoolName::of(case, pool),
+        role: role.filter(|_| pool.kind == PoolKind::Pkg).map(str::to_owned),
+        size: walked.expected_bytes(),
+        used_fragments: walked.summary.used_fragments,
+        used_bytes: walked.summary.used_bytes,
+        unreachable_fragments: lost().map(|lost| lost.fragments).sum(),
+        unreachable_bytes: lost().map(|lost| lost.bytes).sum(),
+    })
 }

@@ -4,6 +4,7 @@
 //! The JSON form is written down in `docs/report-schema.md`.
 
 mod by_size;
+mod confidence;
 mod fragments;
 mod leaks;
 mod model;
@@ -14,8 +15,9 @@ mod tame;
 pub mod text;
 
 pub use by_size::PayloadSizeReport;
+pub use confidence::{Confidence, Level, PoolConfidence};
 pub use fragments::{FragmentReport, FrameReport, details, preview};
-pub use leaks::{Confidence, LeakReport, LostReport, PoolName};
+pub use leaks::{LeakReport, LostReport, PoolLoss, PoolName};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,

@@ -1,5 +1,6 @@
 //! The report as text for a terminal.
 
+mod leaks;
 mod paper;
 mod pools;
 mod registers;
@@ -11,6 +12,7 @@ use crate::diagnose::Finding;
 use crate::gap::Gap;
 use crate::units::{milliseconds, size};
 
+pub use leaks::leaks;
 use paper::wrapped;
 pub(in crate::report) use paper::{lines, table};
 use pools::pools;

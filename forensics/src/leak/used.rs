@@ -1,0 +1,118 @@
+//! The used fragments of a pool in short: what reachability and growth need, 16 bytes each.
+
+use crate::addr::{Addr, AddrRange};
+use crate::num::narrow;
+
+/// One used fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// First byte of its payload.
+    pub start: Addr,
+    /// Payload in units of 8 bytes, rounded up; one of over 32 GiB counts as 32 GiB.
+    units: u32,
+    /// Index of its owner in the pool's list of owners.
+    pub owner: u32,
+}
+
+impl Used {
+    /// A fragment by its payload.
+    pub fn new(payload: AddrRange, owner: u32) -> Self {
+        let units = payload.length().div_ceil(8);
+        Self { start: payload.start, units: u32::try_from(units).unwrap_or(u32::MAX), owner }
+    }
+
+    /// Its payload.
+    #[inline]
+    pub fn payload(&self) -> AddrRange {
+        AddrRange::new(self.start, self.bytes())
+    }
+
+    /// Its payload in bytes.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.units).saturating_mul(8)
+    }
+}
+
+/// Bytes of a pool for which [`Index`] keeps one cell.
+const CELL: u64 = 64 * 8;
+
+/// Finds the fragment that an address lies in without a search: one bit for every 8 bytes of the
+/// pool, set where a payload starts, and the number of those before each 64.
+#[derive(Debug)]
+pub(super) struct Index<'a> {
+    range: AddrRange,
+    cells: Vec<Cell>,
+    used: &'a [Used],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    /// Payload starts in these 512 bytes of the pool.
+    starts: u64,
+    /// Payload starts before them.
+    before: u32,
+}
+
+impl<'a> Index<'a> {
+    /// Of the used fragments of one pool, by rising address.
+    pub(super) fn new(range: AddrRange, used: &'a [Used]) -> Self {
+        let mut cells = vec![Cell::default(); narrow(range.length().div_ceil(CELL))];
+        for fragment in used {
+            let Some(inside) = fragment.start.offset_from(range.start) else { continue };
+            if let Some(cell) = cells.get_mut(narrow(inside / CELL)) {
+                cell.starts |= 1 << (inside % CELL / 8);
+            }
+        }
+        let mut before = 0_u32;
+        for cell in &mut cells {
+            cell.before = before;
+            before = before.saturating_add(cell.starts.count_ones());
+        }
+        Self { range, cells, used }
+    }
+
+    /// The pool's addresses.
+    pub(super) fn range(&self) -> AddrRange {
+        self.range
+    }
+
+    /// The used fragment whose payload contains an address.
+    #[inline]
+    pub(super) fn find(&self, at: Addr) -> Option<u32> {
+        let inside = at.offset_from(self.range.start)?;
+        let cell = self.cells.get(narrow(inside / CELL))?;
+        // All starts up to and including the address's own 8 bytes.
+        let up_to = u64::MAX >> (63 - inside % CELL / 8);
+        let number = cell.before.checked_add((cell.starts & up_to).count_ones())?.checked_sub(1)?;
+        let fragment = self.used.get(narrow(u64::from(number)))?;
+        fragment.payload().contains(at).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(start: u64, length: u64) -> Used {
+        Used::new(AddrRange::new(Addr(start), length), 0)
+    }
+
+    #[test]
+    fn an_address_is_found_from_the_first_to_the_last_byte_of_a_payload() {
+        let fragments = [used(0x1040, 24), used(0x1070, 8), used(0x1600, 0x1000), used(0x2700, 0)];
+        let index = Index::new(AddrRange::new(Addr(0x1000), 0x2000), &fragments);
+        let find = |at| index.find(Addr(at));
+        assert_eq!([find(0xfff), find(0x1000), find(0x103f)], [None; 3]);
+        assert_eq!([find(0x1040), find(0x1057), find(0x1058)], [Some(0), Some(0), None]);
+        assert_eq!([find(0x106f), find(0x1070), find(0x1077)], [None, Some(1), Some(1)]);
+        assert_eq!([find(0x1600), find(0x25ff), find(0x2600)], [Some(2), Some(2), None]);
+        assert_eq!([find(0x2700), find(0x2fff), find(0x3000)], [None; 3]);
+    }
+
+    #[test]
+    fn a_payload_of_a_broken_length_is_rounded_up() {
+        assert_eq!(used(0x10, 9).bytes(), 16);
+        assert_eq!(used(0x10, u64::MAX).bytes(), (u64::from(u32::MAX)) * 8);
+    }
+}
