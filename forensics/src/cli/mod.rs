@@ -6,6 +6,7 @@
 mod extract;
 mod heap;
 mod leaks;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use self::extract::ExtractArgs;
 use self::heap::HeapArgs;
 use self::leaks::LeaksArgs;
+use self::why::{RefsArgs, WhyArgs};
 use crate::case::{Case, CaseOptions, Member};
 use crate::commands;
 use crate::diagnose::Severity;
@@ -45,6 +47,10 @@ enum Command {
     Heap(HeapArgs),
     /// Fragments that nothing points to any more.
     Leaks(LeaksArgs),
+    /// Why a fragment is still alive: the shortest ways to it from the roots.
+    Why(WhyArgs),
+    /// Every word that points at a fragment, or into it.
+    Refs(RefsArgs),
     /// What the input is: processes, memory, modules, what is missing.
     Info(InfoArgs),
     /// Write a complete, standalone core of one process, for gdb.
@@ -131,6 +137,8 @@ impl Cli {
                 show(&report, info.report.json, out, text::info)
             }
             Some(Command::Leaks(leaks)) => leaks.run(out),
+            Some(Command::Why(why)) => why.run(out),
+            Some(Command::Refs(refs)) => refs.run(out),
             Some(Command::Verify(verify)) => {
                 let (evidence, _) = verify.input.open()?;
                 commands::verify(&evidence, verify.json, out)

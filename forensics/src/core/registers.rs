@@ -17,7 +17,13 @@ const OF_SYSTEM_CALL: [&str; 9] =
 /// Segment selectors, flags and the number of a system call are never addresses.
 const NO_ADDRESS: [&str; 8] = ["cs", "ss", "ds", "es", "fs", "gs", "eflags", "orig_rax"];
 
-/// Index of `sp` in aarch64's `pr_reg` (x0 to x30 stand before it).
+/// The order of aarch64's `pr_reg`, without the flags behind them.
+const AARCH64: [&str; 33] = [
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
+    "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27",
+    "x28", "x29", "x30", "sp", "pc",
+];
+/// Index of `sp` in it.
 const AARCH64_SP: usize = 31;
 
 /// One register.
@@ -53,6 +59,21 @@ impl Thread {
         Some(named.map(register).collect())
     }
 
+    /// The known registers that may hold an address: their names and values.
+    pub fn addresses(&self, machine: &str) -> Vec<(&'static str, u64)> {
+        match self.general_registers(machine) {
+            Some(registers) => registers
+                .into_iter()
+                .filter(|register| register.may_point)
+                .map(|register| (register.name, register.value))
+                .collect(),
+            None if machine == "aarch64" => {
+                AARCH64.iter().copied().zip(self.registers.iter().copied()).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
     /// Its stack pointer.
     pub fn stack_pointer(&self, machine: &str) -> Option<Addr> {
         let value = match machine {
@@ -85,6 +106,12 @@ mod tests {
         assert_eq!([value("fs_base"), value("gs")], [121, 126]);
         assert_eq!(thread.stack_pointer("x86-64"), Some(Addr(119)));
         assert_eq!(thread.general_registers("aarch64"), None);
+        let named = |machine| thread.addresses(machine).into_iter().map(|(name, _)| name);
+        assert!(named("x86-64").eq([
+            "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx",
+            "rdx", "rsi", "rdi", "rip", "rsp", "fs_base", "gs_base",
+        ]));
+        assert_eq!(thread.addresses("aarch64").get(9), Some(&("x9", 109)));
     }
 
     #[test]

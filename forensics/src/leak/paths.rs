@@ -1,10 +1,14 @@
 //! Why a fragment is still alive: who points at it, and the shortest ways there from the roots.
+//!
+//! A way ends at the first fragment that data of the program points at; behind one that only stacks
+//! and registers point at, the search goes on.
 
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::graph::{Graph, Marks, Node};
 use super::roots::RootPlace;
+use crate::num::narrow;
 
 /// A word outside the pools that points at a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +55,10 @@ impl Referrers {
             *place = sum;
             sum = sum.saturating_add(count);
         }
-        let mut nodes = vec![Node::of(0); crate::num::narrow(sum)];
+        let mut nodes = vec![Node::of(0); narrow(sum)];
         for (from, to) in edges() {
             let Some(place) = places.get_mut(to.number()) else { continue };
-            if let Some(slot) = nodes.get_mut(crate::num::narrow(*place)) {
+            if let Some(slot) = nodes.get_mut(narrow(*place)) {
                 *slot = from;
             }
             *place = place.saturating_add(1);
@@ -67,7 +71,7 @@ impl Referrers {
         let number = node.number();
         let start = number.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
         let end = self.ends.get(number).copied().unwrap_or(0);
-        let range = crate::num::narrow(start.unwrap_or(0))..crate::num::narrow(end);
+        let range = narrow(start.unwrap_or(0))..narrow(end);
         self.nodes.get(range).unwrap_or_default()
     }
 }
@@ -113,6 +117,9 @@ pub fn paths(graph: &Graph<'_>, target: Node, limit: usize) -> Vec<Path> {
         for &node in &level {
             if let Some(roots) = rooted.get(&node) {
                 found.push(Path { roots: roots.clone(), steps: way(node, &next) });
+                if roots.iter().any(|root| matches!(root.place, RootPlace::Data(_))) {
+                    continue;
+                }
             }
             for &from in referrers.to(node) {
                 if seen.put(from) {

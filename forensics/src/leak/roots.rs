@@ -26,12 +26,12 @@ pub struct StackMapping {
 /// Where a word is that may point at a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootPlace {
-    /// A general register, by its place in the kernel's order, of a thread.
+    /// A general register of a thread.
     Register {
         /// The thread.
         tid: u32,
-        /// Its place in the kernel's order of registers.
-        number: usize,
+        /// The register's name.
+        name: &'static str,
     },
     /// A word of a live stack.
     Stack(Addr),
@@ -102,9 +102,9 @@ impl Roots {
         mut visit: impl FnMut(RootPlace, u64),
     ) {
         for thread in &process.core.notes.threads {
-            for (number, value) in thread.registers.iter().enumerate() {
-                if window.contains(*value) {
-                    visit(RootPlace::Register { tid: thread.tid, number }, *value);
+            for (name, value) in thread.addresses(process.core.machine) {
+                if window.contains(value) {
+                    visit(RootPlace::Register { tid: thread.tid, name }, value);
                 }
             }
         }

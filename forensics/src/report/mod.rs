@@ -13,6 +13,7 @@ mod registers;
 mod selection;
 mod tame;
 pub mod text;
+mod why;
 
 pub use by_size::PayloadSizeReport;
 pub use confidence::{Confidence, Level, PoolConfidence};
@@ -26,6 +27,10 @@ pub use owners::OwnerReport;
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tame::Tame;
+pub use why::{
+    Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, StepReport,
+    WhyReport,
+};
 
 /// Version of the JSON form; raised with every change that a script could notice.
 pub const SCHEMA: u32 = 1;

@@ -4,6 +4,7 @@ mod leaks;
 mod paper;
 mod pools;
 mod registers;
+mod why;
 
 use std::io::{self, Write};
 
@@ -16,6 +17,7 @@ pub use leaks::leaks;
 use paper::wrapped;
 pub(in crate::report) use paper::{lines, table};
 use pools::pools;
+pub use why::{refs, why};
 
 /// Owners shown of each pool where the user asked for no number.
 pub const DEFAULT_TOP: usize = 10;
