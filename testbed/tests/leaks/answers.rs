@@ -51,7 +51,6 @@ pub(crate) struct Why {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Alive {
     pub(crate) pool: Pool,
-    pub(crate) header: String,
     pub(crate) payload: String,
     pub(crate) bytes: u64,
     pub(crate) module: String,
@@ -74,7 +73,7 @@ pub(crate) struct Route {
 pub(crate) struct Root {
     /// `register`, `stack`, `data` or `heap`.
     pub(crate) kind: String,
-    pub(crate) pid: u32,
+    pub(crate) pid: Option<u32>,
     pub(crate) at: Option<String>,
     pub(crate) value: String,
     /// For a person.
@@ -99,26 +98,21 @@ pub(crate) struct Refs {
     pub(crate) fragments: Vec<Referenced>,
 }
 
+/// A fragment and every word that points at it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Referenced {
     pub(crate) payload: String,
-    pub(crate) references: Vec<Reference>,
-}
-
-/// A word that points at the fragment.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Reference {
-    /// As of a root, or `fragment`.
-    pub(crate) kind: String,
-    pub(crate) pid: Option<u32>,
-    pub(crate) at: Option<String>,
-    pub(crate) value: String,
+    pub(crate) roots: Vec<Root>,
+    /// Words of other fragments.
+    pub(crate) references: Vec<Step>,
 }
 
 /// Inputs that the commands are asked about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a> {
     pub(crate) path: &'a Path,
+    /// Not the core of one process.
+    pub(crate) is_bundle: bool,
     /// Where the program's files are, for cores of another release's processes.
     pub(crate) sysroot: Option<&'a Path>,
 }

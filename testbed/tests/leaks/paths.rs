@@ -1,8 +1,8 @@
 //! `forensics why` and `refs` about planted fragments.
 
-use testbed::plant::{Kind, Plan, Planted};
+use testbed::plant::{Plan, Planted};
 
-use crate::answers::{Alive, Input, Referenced, Root, Route, hex};
+use crate::answers::{Alive, Input, Referenced, Root, Route, Step, hex};
 use crate::expected::pool;
 use crate::shapes::Sample;
 
@@ -22,8 +22,8 @@ pub(crate) fn assert_path(
     let own = pool(plan.fragments[target].pool, worker);
     why.fragments.retain(|alive| alive.pool == own);
     let [alive] = &why.fragments[..] else { panic!("one fragment is expected: {case}") };
-    let Alive { header, payload, bytes, module, file, function, line, held, .. } = alive;
-    assert_eq!((header, payload), (&hex(fragment.header), &hex(fragment.payload)), "{case}");
+    let Alive { payload, bytes, module, file, function, line, held, .. } = alive;
+    assert_eq!(payload, &hex(fragment.payload), "{case}");
     assert_eq!((*bytes, *line), (fragment.bytes, plan.fragments[target].line), "{case}");
     let owner = (&fragment.module, &fragment.file, &fragment.function);
     assert_eq!((module, file, function), owner, "{case}");
@@ -50,28 +50,27 @@ pub(crate) fn assert_reference(
     let refs = input.refs(own, worker);
     let ours = |found: &&Referenced| found.payload == hex(own);
     let found = refs.fragments.iter().find(ours).expect("the fragment is found");
-    // Words in SHM are everybody's.
-    let shared =
-        before.last().is_some_and(|&word| plan.fragments[plan.words[word].into].pool == Kind::Shm);
-    let kind = if before.is_empty() { sample.root } else { "fragment" };
-    let fits = found.references.iter().any(|reference| {
-        reference.kind == kind
-            && reference.at.as_deref() == Some(&hex(word.at))
-            && reference.value == hex(word.value)
-            && (shared || reference.pid == Some(worker))
-    });
+    let here = |at: &Option<String>, value: &str| {
+        at.as_deref() == Some(&hex(word.at)) && value == hex(word.value)
+    };
+    let in_root = |root: &Root| root.kind == sample.root && here(&root.at, &root.value);
+    let in_fragment = |step: &Step| here(&step.at, step.value.as_deref().unwrap_or_default());
+    let fits = match before {
+        [] => found.roots.iter().any(in_root),
+        _ => found.references.iter().any(in_fragment),
+    };
     assert!(fits, "{}: {word:x?} is not in {refs:#?}", sample.name);
 }
 
 /// Root, and steps: word that points on, its value, payload, line.
 type Path = (
-    (String, u32, Option<String>, String),
+    (String, Option<u32>, Option<String>, String),
     Vec<(Option<String>, Option<String>, String, u64, u32, Option<u32>)>,
 );
 
 fn path(plan: &Plan, planted: &Planted, sample: &Sample, worker: u32) -> Path {
     let first = planted.words[sample.words[0]];
-    let root = (sample.root.to_owned(), worker, Some(hex(first.at)), hex(first.value));
+    let root = (sample.root.to_owned(), Some(worker), Some(hex(first.at)), hex(first.value));
     let steps = sample.words.iter().enumerate().map(|(place, word)| {
         let into = plan.words[*word].into;
         let next = sample.words.get(place + 1).map(|next| planted.words[*next]);

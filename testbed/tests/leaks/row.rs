@@ -1,19 +1,21 @@
 //! One release with one memory manager.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use testbed::foreign::Root;
 use testbed::kamailio::{Instance, Manager, Options};
 use testbed::load::{self, Kind};
-use testbed::plant::{Plan, Planted};
+use testbed::plant::{Plan, Planted, Wanted};
 use testbed::seed::Seed;
-use testbed::{kernel, oracle, proc, tools};
+use testbed::{kernel, proc, tools};
 
 use crate::answers::{Input, Leaks, Lost};
-use crate::expected::{self, Held};
-use crate::shapes::{self, FIRST_LINE, Shapes};
-use crate::{paths, stale};
+use crate::expected::{self, Held, Stale};
+use crate::paths;
+use crate::shapes::{self, FIRST_LINE};
+use crate::stale::Search;
 
 /// Requests that the planted worker answers alone.
 const ALONE: u32 = 200;
@@ -50,7 +52,7 @@ impl Bench {
         traffic(&instance, worker, other);
         let path = scratch.join("before.tar.zst");
         tools::collect(instance.main_pid(), &path);
-        let before = Input { path: &path, sysroot: None }.leaks();
+        let before = Input { path: &path, is_bundle: true, sysroot: None }.leaks();
         assert_eq!(before.confidence.level, "high", "{case}: {:?}", before.confidence.missing);
         assert_eq!(planted_rows(&before.unreachable), [], "{case}: before");
 
@@ -60,12 +62,14 @@ impl Bench {
         traffic(&instance, worker, other);
         let path = scratch.join("after.tar.zst");
         tools::collect(instance.main_pid(), &path);
-        let group = Input { path: &path, sysroot: None };
+        let group = Input { path: &path, is_bundle: true, sysroot: None };
         let after = group.leaks();
         assert_eq!(after.confidence.level, "high", "{case}: {:?}", after.confidence.missing);
-        let stale = self.assert_planted(&case, group, &after, &shapes, &planted, worker);
+        let planted_case =
+            Case { name: &case, plan: &shapes.plan, planted: &planted, worker, scratch: &scratch };
+        let stale = planted_case.assert_told(group, &after);
         assert_eq!(others(&after), others(&before), "{case}: what was unreachable before");
-        for sample in shapes.samples.iter().filter(|_| std::env::var_os("NO_WHY").is_none()) {
+        for sample in &shapes.samples {
             paths::assert_path(group, &shapes.plan, &planted, sample, worker);
             paths::assert_reference(group, &shapes.plan, &planted, sample, worker);
         }
@@ -74,15 +78,15 @@ impl Bench {
         proc::stop_all(&[worker]);
         kernel::dump(worker, instance.directory(), &core);
         drop(instance);
-        let alone = Input { path: &core, sysroot: root.map(Root::directory) };
+        let alone = Input { path: &core, is_bundle: false, sysroot: root.map(Root::directory) };
         let said = alone.leaks();
         assert_eq!(said.confidence.level, "low", "{case}");
         let missing = &said.confidence.missing;
         let absent = "11 of the 12 processes are not in the input";
         assert!(missing.iter().any(|text| text.contains(absent)), "{case}: {missing:?}");
-        self.assert_planted(&case, alone, &said, &shapes, &planted, worker);
+        planted_case.assert_told(alone, &said);
 
-        let lost = expected::holds(&shapes.plan, &[]);
+        let lost = expected::holds(&shapes.plan, &Stale::default());
         let lost = lost.iter().filter(|hold| **hold == Held::Nothing).count();
         println!(
             "{case:10}  {} planted, {lost} lost, {stale} of these held by stale words; {} other rows \
@@ -95,34 +99,55 @@ impl Bench {
         std::fs::remove_dir_all(&scratch).unwrap();
         Row { lost, stale }
     }
+}
 
+/// What was planted, and into whom.
+struct Case<'a> {
+    name: &'a str,
+    plan: &'a Plan,
+    planted: &'a Planted,
+    worker: u32,
+    scratch: &'a Path,
+}
+
+impl Case<'_> {
     /// Asserts that the planted owners are told exactly, but for fragments that stale words hold;
     /// how many these are.
     #[track_caller]
-    fn assert_planted(
-        &self,
-        case: &str,
-        input: Input<'_>,
-        said: &Leaks,
-        shapes: &Shapes,
-        planted: &Planted,
-        worker: u32,
-    ) -> usize {
-        let plan = &shapes.plan;
-        let rows = |holds: &[Held], hold| expected::rows(plan, planted, holds, hold, worker);
-        let (lost, stacks) = (planted_rows(&said.unreachable), planted_rows(&said.on_stacks));
-        assert_eq!(planted_rows(&said.inherited), [], "{case}");
-        let mut holds = expected::holds(plan, &[]);
-        let suspects = suspects(plan, &holds, &rows(&holds, Held::Nothing), &lost);
-        let held = stale::held(input, plan, planted, &suspects, worker, &self.scratch);
-        holds = expected::holds(plan, &held);
-        assert_same(case, &lost, &rows(&holds, Held::Nothing));
-        let without_heads = |mut rows: Vec<Lost>| {
-            rows.iter_mut().for_each(|row| row.heads = 0);
-            rows
+    fn assert_told(&self, input: Input<'_>, said: &Leaks) -> usize {
+        let Self { name, plan, planted, worker, scratch } = *self;
+        assert_eq!(planted_rows(&said.inherited), [], "{name}");
+        let told = [
+            (Held::Nothing, planted_rows(&said.unreachable)),
+            (Held::Stack, without_heads(planted_rows(&said.on_stacks))),
+        ];
+        let rows = |stale: &Stale, hold| {
+            let rows = expected::rows(plan, planted, stale, hold, worker);
+            if hold == Held::Stack { without_heads(rows) } else { rows }
         };
-        assert_same(case, &without_heads(stacks), &without_heads(rows(&holds, Held::Stack)));
-        held.len()
+        let mut stale = Stale::default();
+        let planned = expected::holds(plan, &stale);
+        let wrong = told.iter().flat_map(|(hold, told)| differing(&rows(&stale, *hold), told));
+        let wrong: Vec<(u32, Option<u32>)> = wrong.collect();
+        let is_suspect = |index: &usize| {
+            let Wanted { pool, line, .. } = plan.fragments[*index];
+            planned[*index] != Held::Data
+                && wrong.contains(&(line, expected::pool(pool, worker).pid))
+        };
+        let suspects = (0..planned.len()).filter(is_suspect).map(|index| (index, planned[index]));
+        let suspects: Vec<(usize, Held)> = suspects.collect();
+        if !suspects.is_empty() {
+            let search = Search { input, plan, planted, worker, scratch, cores: BTreeMap::new() };
+            stale = search.stale(&suspects);
+        }
+        for (hold, told) in &told {
+            assert_eq!(
+                told,
+                &rows(&stale, *hold),
+                "{name}: told, and {hold:?} as planned; {stale:?}"
+            );
+        }
+        stale.held.len()
     }
 }
 
@@ -167,27 +192,16 @@ fn others(leaks: &Leaks) -> Vec<Lost> {
     rows
 }
 
-/// The fragments of those rows that were not told as expected.
-fn suspects(plan: &Plan, holds: &[Held], expected: &[Lost], told: &[Lost]) -> Vec<usize> {
-    let doubtful = |index: &usize| {
-        let fragment = plan.fragments[*index];
-        let own = |row: &&Lost| {
-            row.line == fragment.line
-                && row.pool.pid.is_some() == (fragment.pool == testbed::plant::Kind::Pkg)
-        };
-        holds[*index] == Held::Nothing
-            && expected.iter().find(own).map(|row| row.fragments)
-                != told.iter().find(own).map(|row| row.fragments)
+/// Line and process of rows that are not the same in both.
+fn differing(one: &[Lost], other: &[Lost]) -> Vec<(u32, Option<u32>)> {
+    let only = |these: &[Lost], those: &[Lost]| -> Vec<(u32, Option<u32>)> {
+        let only = these.iter().filter(|row| !those.contains(row));
+        only.map(|row| (row.line, row.pool.pid)).collect()
     };
-    (0..holds.len()).filter(doubtful).collect()
+    [only(one, other), only(other, one)].concat()
 }
 
-#[track_caller]
-fn assert_same(case: &str, told: &[Lost], expected: &[Lost]) {
-    let missing: Vec<&Lost> = expected.iter().filter(|row| !told.contains(row)).collect();
-    let invented: Vec<&Lost> = told.iter().filter(|row| !expected.contains(row)).collect();
-    assert!(
-        missing.is_empty() && invented.is_empty(),
-        "{case}: not told {missing:#?}, but {invented:#?}"
-    );
+fn without_heads(mut rows: Vec<Lost>) -> Vec<Lost> {
+    rows.iter_mut().for_each(|row| row.heads = 0);
+    rows
 }

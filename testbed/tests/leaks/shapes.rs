@@ -96,8 +96,10 @@ impl Shapes {
     }
 
     fn forgotten(&mut self, pool: Kind) {
-        self.owner(pool);
-        for _ in 0..120 {
+        for number in 0..120 {
+            if number % 20 == 0 {
+                self.owner(pool);
+            }
             self.take();
         }
         self.owner(pool);
