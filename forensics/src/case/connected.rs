@@ -23,7 +23,9 @@ impl Case {
             found.map(|(range, lowest)| StackMapping { range, lowest }).collect()
         };
         let group = self.members.iter().enumerate().map(|(index, member)| GroupProcess {
-            process: &member.process,
+            memory: &member.process.memory,
+            threads: &member.process.core.notes.threads,
+            machine: member.process.core.machine,
             stacks: stacks(index),
         });
         let pools = self.pools.iter().filter(|pool| pool.walked().is_some()).collect();
@@ -83,5 +85,6 @@ fn nodes(pool: &Pool) -> Option<PoolNodes<'_>> {
         range: walked.range,
         used: &walked.summary.used,
         unread: &walked.summary.unread,
+        link_in_tail: walked.link_in_tail,
     })
 }

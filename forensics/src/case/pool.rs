@@ -58,6 +58,8 @@ pub struct Walked {
     pub pointers: Pointers,
     /// Where fragments keep the calls that led to their allocation, in builds that do.
     pub backtrace: Option<BacktraceShape>,
+    /// See [`Arena::link_in_tail`].
+    pub link_in_tail: Option<u64>,
     /// Names that could not be read.
     pub name_gaps: Vec<Gap>,
 }
@@ -258,6 +260,7 @@ fn walk_with(
         wild_owners,
         pointers: Pointers::default(),
         backtrace: arena.backtrace(),
+        link_in_tail: arena.link_in_tail(),
         name_gaps,
     })
 }

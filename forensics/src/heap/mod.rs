@@ -77,6 +77,9 @@ pub trait Arena {
     fn free_lists(&self) -> Option<&FreeLists>;
     /// The words of fixed value around the place where one fragment ends and the next begins.
     fn landmarks(&self) -> Vec<Landmark>;
+    /// Where the manager keeps a word of its own in the last 8 bytes of a payload while that is free,
+    /// and leaves it there: a link to the fragment's own header, so many bytes before the payload.
+    fn link_in_tail(&self) -> Option<u64>;
     /// Fragment headers read so far by walks and lists: the work, which grows with the pool and
     /// not with its damage.
     fn visits(&self) -> u64;

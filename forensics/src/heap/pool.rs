@@ -63,6 +63,11 @@ pub(super) trait Manager: Copy + Sync + 'static {
         None
     }
 
+    /// See [`Arena::link_in_tail`].
+    fn link_in_tail(_shape: &Self::Shape) -> Option<u64> {
+        None
+    }
+
     /// Offset in the block of the pointer that a scan without symbols goes by.
     fn landmark(shape: &Self::Shape) -> u64;
 
@@ -350,6 +355,10 @@ impl<M: Manager> Arena for Bound<'_, M> {
 
     fn free_lists(&self) -> Option<&FreeLists> {
         self.pool.lists()
+    }
+
+    fn link_in_tail(&self) -> Option<u64> {
+        M::link_in_tail(&self.pool.shape)
     }
 
     fn landmarks(&self) -> Vec<Landmark> {

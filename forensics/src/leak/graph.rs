@@ -2,7 +2,8 @@
 //!
 //! Reads: the used fragments of every pool, and their payloads, once, in the order of memory.
 //! Promises: an edge is a word of a used fragment's payload that leads to the start or into the
-//! inside of another; allocators' own words are none. Private memory is each process's own, shared
+//! inside of another, or an unaligned one that leads to its start (packed structures); allocators'
+//! own words are none. Private memory is each process's own, shared
 //! memory is everybody's: a process's words lead into its own PKG and into SHM, words in SHM lead
 //! into SHM and, at the same address, into every PKG (what was made before the fork, or by the one
 //! process that uses the word). Where a pool's chain is broken its bytes count as roots, since what
@@ -11,21 +12,12 @@
 
 use rayon::prelude::*;
 
-use super::roots::{self, RootPlace, Roots, StackMapping, Window};
+use super::roots::{self, GroupProcess, RootPlace, Roots};
+use super::sieve::{Sieve, Word};
 use super::used::{Index, Used};
 use crate::addr::{Addr, AddrRange};
 use crate::memory::Cursor;
 use crate::num::{narrow, wide};
-use crate::process::Process;
-
-/// A process of the group.
-#[derive(Clone, Debug)]
-pub struct GroupProcess<'a> {
-    /// Its memory and registers.
-    pub process: &'a Process,
-    /// Its mappings that are stacks.
-    pub stacks: Vec<StackMapping>,
-}
 
 /// One pool whose used fragments are nodes.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +32,9 @@ pub struct PoolNodes<'a> {
     pub used: &'a [Used],
     /// What of it lies in no fragment because the chain is broken there.
     pub unread: &'a [AddrRange],
+    /// How far before a payload the header begins that a stale last word may link to, in bytes;
+    /// `None` where the manager keeps no word there.
+    pub link_in_tail: Option<u64>,
 }
 
 /// A used fragment of some pool.
@@ -73,7 +68,7 @@ pub struct Graph<'a> {
     group: &'a [GroupProcess<'a>],
     pools: Vec<Pool<'a>>,
     batches: Vec<Batch>,
-    window: Window,
+    sieve: Sieve,
 }
 
 impl<'a> Graph<'a> {
@@ -89,8 +84,8 @@ impl<'a> Graph<'a> {
                 first = first.saturating_add(BATCH);
             }
         }
-        let window = Window::around(pools.iter().map(|pool| pool.range));
-        let mut graph = Self { group, pools: known, batches: Vec::new(), window };
+        let sieve = Sieve::new(pools.iter().map(|pool| pool.range));
+        let mut graph = Self { group, pools: known, batches: Vec::new(), sieve };
         graph.batches =
             jobs.into_par_iter().map(|(pool, used)| graph.read_batch(pool, used)).collect();
         graph
@@ -100,26 +95,30 @@ impl<'a> Graph<'a> {
     fn read_batch(&self, pool: usize, used: &[Used]) -> Batch {
         let mut batch = Batch { pool, ends: Vec::with_capacity(used.len()), targets: Vec::new() };
         let Some(nodes) = self.pools.get(pool).map(|pool| pool.nodes) else { return batch };
-        let Some(process) = self.group.get(nodes.member).map(|member| member.process) else {
-            return batch;
-        };
+        let Some(process) = self.group.get(nodes.member) else { return batch };
         let view = self.seen_from(nodes);
-        let mut cursor = Cursor::new(&process.memory);
+        let mut cursor = Cursor::new(process.memory);
         for fragment in used {
             let own = batch.targets.len();
-            let mut add = |value: u64| {
-                if !fragment.payload().contains(Addr(value)) {
-                    batch.targets.extend(self.targets(&view, Addr(value)));
+            let mut add = |word: Word| {
+                if !fragment.payload().contains(Addr(word.value)) {
+                    batch.targets.extend(self.targets(&view, word));
                 }
             };
             let length = fragment.bytes();
             let small = (length <= SMALL).then(|| cursor.bytes(fragment.start, narrow(length)));
             match small {
                 Some(Ok(bytes)) => {
-                    self.window.sift(bytes.as_chunks::<8>().0, |_, value| add(value));
+                    let header = nodes.link_in_tail.and_then(|d| fragment.start.checked_sub(d));
+                    let stale = header.is_some_and(|header| ends_in_link(bytes, header));
+                    let link = if stale { 8 } else { 0 };
+                    let own = bytes.get(..bytes.len().saturating_sub(link));
+                    self.sieve.sift(own.unwrap_or_default(), &mut add);
                 }
                 _ => {
-                    roots::words(process, fragment.payload(), self.window, |_, value| add(value));
+                    roots::words(process.memory, fragment.payload(), &self.sieve, |_, word| {
+                        add(word)
+                    });
                 }
             }
             // A list's head points to itself twice, a string to one text from many places.
@@ -151,10 +150,14 @@ impl<'a> Graph<'a> {
 
     /// The fragments of some pools that a word points to or into.
     #[inline]
-    fn targets<'s>(&'s self, view: &'s [usize], at: Addr) -> impl Iterator<Item = Node> + 's {
+    fn targets<'s>(&'s self, view: &'s [usize], word: Word) -> impl Iterator<Item = Node> + 's {
         view.iter().filter_map(move |&pool| {
             let pool = self.pools.get(pool)?;
-            Some(Node(pool.first.saturating_add(pool.index.find(at)?)))
+            let number = match word.aligned {
+                true => pool.index.find(Addr(word.value))?,
+                false => pool.index.starting_at(Addr(word.value))?,
+            };
+            Some(Node(pool.first.saturating_add(number)))
         })
     }
 
@@ -166,20 +169,16 @@ impl<'a> Graph<'a> {
             self.pools.iter().filter(|pool| pool.nodes.shared || pool.nodes.member == member);
         let mut ranges: Vec<AddrRange> = ranges.map(|pool| pool.index.range()).collect();
         ranges.sort_unstable();
-        Roots::of(own.process, &own.stacks, &ranges).visit(
-            own.process,
-            self.window,
-            |place, value| {
-                self.targets(&view, Addr(value)).for_each(|node| visit(place, value, node));
-            },
-        );
+        Roots::of(own, &ranges).visit(own, &self.sieve, |place, word| {
+            self.targets(&view, word).for_each(|node| visit(place, word.value, node));
+        });
         // Each pool is read through one process, and so are the bytes of its that lie in no fragment.
         for pool in self.pools.iter().filter(|pool| pool.nodes.member == member) {
             let view = self.seen_from(pool.nodes);
             for range in pool.nodes.unread {
-                roots::words(own.process, *range, self.window, |at, value| {
-                    let found = self.targets(&view, Addr(value));
-                    found.for_each(|node| visit(RootPlace::Data(at), value, node));
+                roots::words(own.memory, *range, &self.sieve, |at, word| {
+                    let found = self.targets(&view, word);
+                    found.for_each(|node| visit(RootPlace::Data(at), word.value, node));
                 });
             }
         }
@@ -241,9 +240,10 @@ impl<'a> Graph<'a> {
             return found;
         };
         let Some(own) = self.group.get(pool.nodes.member) else { return found };
-        roots::words(own.process, fragment.payload(), self.window, |at, value| {
-            if target.payload().contains(Addr(value)) {
-                found.push((at, value));
+        roots::words(own.memory, fragment.payload(), &self.sieve, |at, word| {
+            let value = Addr(word.value);
+            if value == target.start || word.aligned && target.payload().contains(value) {
+                found.push((at, word.value));
             }
         });
         found
@@ -260,6 +260,18 @@ impl Node {
     pub(super) fn of(number: usize) -> Self {
         Self(u32::try_from(wide(number)).unwrap_or(u32::MAX))
     }
+}
+
+/// Whether the last word of a payload is the allocator's old link to the payload's own header, whole
+/// or with its low bytes under the end of a text. It leads into the fragment before.
+fn ends_in_link(payload: &[u8], header: Addr) -> bool {
+    let Some((rest, tail)) = payload.split_last_chunk::<8>() else { return false };
+    let link = header.0.to_le_bytes();
+    let kept = tail.iter().rev().zip(link.iter().rev()).take_while(|(one, other)| one == other);
+    let written = tail.len().saturating_sub(kept.count());
+    let Some((end, text)) = tail.get(..written).and_then(<[u8]>::split_last) else { return true };
+    let mut text = rest.last().into_iter().chain(text);
+    *end == 0 && text.all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// A set of fragments: one bit each.
@@ -288,5 +300,26 @@ impl Marks {
         let new = *bits & bit == 0;
         *bits |= bit;
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocators_own_link_at_the_end_of_a_payload_is_told_from_a_pointer() {
+        let header = Addr(0x7fc2_df71_3d68);
+        let ends = |payload: &[u8]| ends_in_link(payload, header);
+        let link = header.0.to_le_bytes();
+        assert!(ends(&[&[0; 8], &link[..]].concat()), "untouched");
+        // A path of 9 bytes, and one of 11: the link's low bytes are under the text's end.
+        assert!(ends(b"/usr/lib/\0\x3d\x71\xdf\xc2\x7f\0\0".get(1..).unwrap()));
+        assert!(ends(b"usr/lib/ab\0\xdf\xc2\x7f\0\0"), "two letters");
+        assert!(!ends(b"usr/lib/ab\0\xde\xc2\x7f\0\0"), "another address");
+        // A list's pointer to a neighbour in the same 256 bytes, behind a number.
+        assert!(!ends(b"\x07\0\0\0\0\0\0\0\0\x3d\x71\xdf\xc2\x7f\0\0"));
+        assert!(!ends(b"abcdefgh\x20\x3d\x71\xdf\xc2\x7f\0\0"));
+        assert!(!ends(b"1234567"));
     }
 }

@@ -1,8 +1,8 @@
 //! What a pool holds and what of it is leaked: by owner, with what was inherited at fork set apart,
 //! and by reachability.
 //!
-//! `summary` walks a pool once; `used` is what the rest needs of its fragments. `roots` and `graph`
-//! read every word that may point at one, `reach` follows them, `unreachable` sums what nothing
+//! `summary` walks a pool once; `used` is what the rest needs of its fragments. `sieve`, `roots` and
+//! `graph` find every word that may point at one, `reach` follows them, `unreachable` sums what nothing
 //! holds, `paths` says why something is held.
 
 mod graph;
@@ -11,18 +11,21 @@ mod paths;
 mod payload_sizes;
 mod reach;
 mod roots;
+mod sieve;
 mod sites;
 mod sizes;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod unreachable;
 mod used;
 
-pub use graph::{Graph, GroupProcess, Marks, Node, PoolNodes};
+pub use graph::{Graph, Marks, Node, PoolNodes};
 pub use inherited::mark_inherited;
 pub use paths::{Path, Referrers, RootWord, paths, roots_of};
 pub use payload_sizes::{PayloadSize, payload_sizes};
 pub use reach::{Hold, Reach, reach};
-pub use roots::{RootPlace, StackMapping};
+pub use roots::{GroupProcess, RootPlace, StackMapping};
 pub use sites::{Site, Sites};
 pub use sizes::{SizeClass, Sizes};
 pub use summary::{OwnerTotals, Summary, SummaryOptions, summarise};

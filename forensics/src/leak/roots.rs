@@ -5,14 +5,28 @@
 //! once, whole runs at a time; holes are jumped over. Bytes that are not known are left out: what
 //! that means for the answer is the report's to say.
 
+use super::sieve::{Sieve, Word};
 use crate::addr::{Addr, AddrRange};
-use crate::memory::{Cursor, Memory as _};
+use crate::core::Thread;
+use crate::memory::{Cursor, Memory as _, SegmentMap};
 use crate::num::{narrow, wide};
-use crate::process::Process;
 
 /// Below its stack pointer a function may still keep data, in bytes (the red zone of the x86-64
 /// ABI).
 const RED_ZONE: u64 = 128;
+
+/// A process of the group.
+#[derive(Clone, Debug)]
+pub struct GroupProcess<'a> {
+    /// Its memory.
+    pub memory: &'a SegmentMap,
+    /// Its threads with their registers.
+    pub threads: &'a [Thread],
+    /// Their machine, as [`crate::core::CoreFile::machine`] names it.
+    pub machine: &'static str,
+    /// Its mappings that are stacks.
+    pub stacks: Vec<StackMapping>,
+}
 
 /// A mapping that holds stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,37 +53,6 @@ pub enum RootPlace {
     Data(Addr),
 }
 
-/// Values worth looking at: from the lowest to behind the highest address of all pools.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    low: u64,
-    length: u64,
-}
-
-impl Window {
-    /// Around some ranges.
-    pub(super) fn around(ranges: impl Iterator<Item = AddrRange> + Clone) -> Self {
-        let low = ranges.clone().map(|range| range.start.0).min().unwrap_or(0);
-        let high = ranges.map(|range| range.end.0).max().unwrap_or(0);
-        Self { low, length: high.saturating_sub(low) }
-    }
-
-    /// Of words in memory order, those worth looking at, with their index.
-    #[inline]
-    pub(super) fn sift(self, words: &[[u8; 8]], mut visit: impl FnMut(usize, u64)) {
-        for (index, word) in words.iter().enumerate() {
-            let value = u64::from_le_bytes(*word);
-            if value.wrapping_sub(self.low) < self.length {
-                visit(index, value);
-            }
-        }
-    }
-
-    fn contains(self, value: u64) -> bool {
-        value.wrapping_sub(self.low) < self.length
-    }
-}
-
 /// The ranges of one process that hold roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Roots {
@@ -81,11 +64,12 @@ pub(super) struct Roots {
 
 impl Roots {
     /// Gathers them; `pools` are the ranges, by rising address, whose words count otherwise.
-    pub(super) fn of(process: &Process, stacks: &[StackMapping], pools: &[AddrRange]) -> Self {
+    pub(super) fn of(process: &GroupProcess<'_>, pools: &[AddrRange]) -> Self {
         let mut roots = Self::default();
         let writable = process.memory.segments().iter().filter(|s| s.writable == Some(true));
         for segment in writable {
-            let stack = stacks.iter().find(|stack| stack.range.contains(segment.range.start));
+            let stack =
+                process.stacks.iter().find(|stack| stack.range.contains(segment.range.start));
             match stack {
                 Some(stack) => roots.stacks.extend(alive(segment.range, stack.lowest)),
                 None => roots.data.extend(without(segment.range, pools)),
@@ -97,22 +81,23 @@ impl Roots {
     /// Hands out every root within the window.
     pub(super) fn visit(
         &self,
-        process: &Process,
-        window: Window,
-        mut visit: impl FnMut(RootPlace, u64),
+        process: &GroupProcess<'_>,
+        sieve: &Sieve,
+        mut visit: impl FnMut(RootPlace, Word),
     ) {
-        for thread in &process.core.notes.threads {
-            for (name, value) in thread.addresses(process.core.machine) {
-                if window.contains(value) {
-                    visit(RootPlace::Register { tid: thread.tid, name }, value);
+        for thread in process.threads {
+            for (name, value) in thread.addresses(process.machine) {
+                if sieve.takes(value) {
+                    let word = Word { offset: 0, value, aligned: true };
+                    visit(RootPlace::Register { tid: thread.tid, name }, word);
                 }
             }
         }
         for range in &self.stacks {
-            words(process, *range, window, |at, value| visit(RootPlace::Stack(at), value));
+            words(process.memory, *range, sieve, |at, word| visit(RootPlace::Stack(at), word));
         }
         for range in &self.data {
-            words(process, *range, window, |at, value| visit(RootPlace::Data(at), value));
+            words(process.memory, *range, sieve, |at, word| visit(RootPlace::Data(at), word));
         }
     }
 }
@@ -139,14 +124,13 @@ fn without(range: AddrRange, pools: &[AddrRange]) -> Vec<AddrRange> {
     left
 }
 
-/// Hands out every known word of a range that is within the window.
+/// Hands out every known word of a range that may be a pointer, with its address.
 pub(super) fn words(
-    process: &Process,
+    memory: &SegmentMap,
     range: AddrRange,
-    window: Window,
-    mut visit: impl FnMut(Addr, u64),
+    sieve: &Sieve,
+    mut visit: impl FnMut(Addr, Word),
 ) {
-    let memory = &process.memory;
     let mut cursor = Cursor::new(memory);
     let mut at = aligned(range.start);
     while at < range.end {
@@ -158,11 +142,9 @@ pub(super) fn words(
             continue;
         };
         let wanted = narrow(range.end.0.saturating_sub(at.0));
-        let (words, _) = piece.get(..wanted).unwrap_or(piece).as_chunks::<8>();
-        window.sift(words, |index, value| {
-            visit(Addr(at.0.saturating_add(wide(index).saturating_mul(8))), value);
-        });
-        at = Addr(at.0.saturating_add(wide(words.len().max(1)).saturating_mul(8)));
+        let piece = piece.get(..wanted).unwrap_or(piece);
+        sieve.sift(piece, |word| visit(Addr(at.0.saturating_add(word.offset)), word));
+        at = aligned(Addr(at.0.saturating_add(wide(piece.len().max(1)))));
     }
 }
 
@@ -193,14 +175,5 @@ mod tests {
         assert_eq!(alive(piece, Addr(0x2088)), Some(range(0x2008, 0x3000)));
         assert_eq!(alive(piece, Addr(0x800)), Some(piece), "a piece above the stack pointer");
         assert_eq!(alive(piece, Addr(0x4000)), None, "a piece below it");
-    }
-
-    #[test]
-    fn only_values_between_the_pools_are_looked_at() {
-        let window = Window::around([range(0x100, 0x200), range(0x400, 0x500)].into_iter());
-        let words = [0xff_u64, 0x100, 0x300, 0x4ff, 0x500, u64::MAX].map(u64::to_le_bytes);
-        let mut seen = Vec::new();
-        window.sift(&words, |index, value| seen.push((index, value)));
-        assert_eq!(seen, [(1, 0x100), (2, 0x300), (3, 0x4ff)]);
     }
 }

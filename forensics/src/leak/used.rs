@@ -88,6 +88,14 @@ impl<'a> Index<'a> {
         let fragment = self.used.get(narrow(u64::from(number)))?;
         fragment.payload().contains(at).then_some(number)
     }
+
+    /// The used fragment that an address is the start of.
+    #[inline]
+    pub(super) fn starting_at(&self, at: Addr) -> Option<u32> {
+        let number = self.find(at)?;
+        let fragment = self.used.get(narrow(u64::from(number)))?;
+        (fragment.start == at).then_some(number)
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +116,8 @@ mod tests {
         assert_eq!([find(0x106f), find(0x1070), find(0x1077)], [None, Some(1), Some(1)]);
         assert_eq!([find(0x1600), find(0x25ff), find(0x2600)], [Some(2), Some(2), None]);
         assert_eq!([find(0x2700), find(0x2fff), find(0x3000)], [None; 3]);
+        let exactly = |at| index.starting_at(Addr(at));
+        assert_eq!([exactly(0x1040), exactly(0x1041), exactly(0x2700)], [Some(0), None, None]);
     }
 
     #[test]

@@ -100,6 +100,11 @@ impl Manager for Tlsf {
     }
 
     /// TLSF has no check words.
+    /// `prev_phys_block` of the next header is the last word of the payload before it.
+    fn link_in_tail(shape: &Shape) -> Option<u64> {
+        Some(shape.next_free)
+    }
+
     fn landmarks(_: &Shape) -> Vec<Landmark> {
         Vec::new()
     }
