@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Series;
+
 /// What was collected, where, when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -28,4 +30,7 @@ pub struct Header {
     /// What this collection leaves out on purpose, in words; empty for a full one.
     #[serde(default)]
     pub scope: Vec<String>,
+    /// Its place in a series (`--samples`); absent for a bundle by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
 }

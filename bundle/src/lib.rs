@@ -5,6 +5,7 @@
 //!
 //! - [`member`]: the names of a bundle's members.
 //! - [`Header`], [`Manifest`] and the records in them: the first and the last member, as JSON.
+//! - [`Series`]: the place of a bundle in a series of samples.
 //! - [`frames`]: the outer file, a zstd stream of independent frames with a seek table.
 //! - [`corefile`]: an ELF core, planned first and written after.
 //! - [`notes`]: the notes that say what a core cannot: [`notes::Ranges`] and [`notes::ThreadRecord`].
@@ -15,12 +16,14 @@ mod header;
 mod manifest;
 pub mod member;
 pub mod notes;
+mod series;
 
 pub use header::Header;
 pub use manifest::{
     GapRecord, Manifest, MemberRecord, Outcome, Phase, ProcessRecord, Redaction, SharedRecord,
     SourceRecord, UnstoppedThread,
 };
+pub use series::{Holds, Series, SeriesRecord};
 
 /// The bundle format that this crate writes. A reader accepts it and every earlier one.
 pub const FORMAT_VERSION: u32 = 1;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SeriesRecord;
+
 /// What the bundle holds, how each part was obtained, and what was left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -21,6 +23,9 @@ pub struct Manifest {
     pub shared: Vec<SharedRecord>,
     /// What is not in the bundle and why.
     pub gaps: Vec<GapRecord>,
+    /// Its place in a series (`--samples`); absent for a bundle by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<SeriesRecord>,
 }
 
 /// One member of the archive.

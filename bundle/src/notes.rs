@@ -56,6 +56,9 @@ pub enum Content {
     NotSaved {
         /// For a person: unreadable, a device, over the pause limit.
         why: Arc<str>,
+        /// It is memory that the process could write to, so that pointers may be missing; a
+        /// device, a packet ring and the kernel's pages are not. Older bundles say false.
+        writable: bool,
     },
 }
 
@@ -85,7 +88,7 @@ impl Ranges {
                 Content::Zero => (1, "", 0),
                 Content::File { path, offset } => (2, &**path, *offset),
                 Content::Shared { member, offset } => (3, &**member, *offset),
-                Content::NotSaved { why } => (4, &**why, 0),
+                Content::NotSaved { why, writable } => (4, &**why, u64::from(*writable)),
             };
             // Neighbours share their text (a mapping in pieces), so looking back is enough.
             let index = match texts.iter().rposition(|known| *known == text) {
@@ -147,7 +150,7 @@ impl Ranges {
                 1 => Content::Zero,
                 2 => Content::File { path: text, offset },
                 3 => Content::Shared { member: text, offset },
-                4 => Content::NotSaved { why: text },
+                4 => Content::NotSaved { why: text, writable: offset & 1 != 0 },
                 _ => return Err(NoteError::Damaged),
             };
             ranges.push(Range { start, length, content });
@@ -260,7 +263,7 @@ mod tests {
             Range {
                 start: 0xc000,
                 length: 0x1000,
-                content: Content::NotSaved { why: "a device".into() },
+                content: Content::NotSaved { why: "a device".into(), writable: true },
             },
         ])
     }

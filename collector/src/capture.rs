@@ -20,9 +20,10 @@ use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
 use crate::number::human;
 use crate::parallel;
 use crate::pools::{self, Pool};
+use crate::pools_only::NO_POOL;
 use crate::procfs::ThreadFacts;
 use crate::spans::{self, Span};
-use crate::survey::{self, Choices, Fate, Survey};
+use crate::survey::{self, Choices, Fate, KERNEL_PAGE, Survey};
 use crate::sys;
 use crate::target::Target;
 
@@ -81,6 +82,8 @@ fn survey_all(
 pub struct Snapshot {
     /// Every thread.
     pub threads: Vec<FrozenThread>,
+    /// When the freeze began.
+    pub frozen: Option<Instant>,
     /// How long each process stood still.
     pub pauses: Vec<Pause>,
     /// The address spaces, by PID.
@@ -265,6 +268,16 @@ impl Snapshot {
         for gap in &self.gaps {
             bundle.gap(&gap.what, &gap.why);
         }
+        let left_out = self
+            .surveys
+            .values()
+            .flat_map(|survey| &survey.slices)
+            .filter(|slice| matches!(&slice.fate, Fate::NotSaved { why } if &**why == NO_POOL));
+        let left_out: u64 = left_out.map(|slice| slice.span.length()).sum();
+        if left_out > 0 {
+            let what = "C heaps, stacks and other private memory of the group";
+            bundle.expected_gap(format!("{what} ({})", human(left_out)), NO_POOL);
+        }
         Ok(())
     }
 
@@ -292,7 +305,7 @@ impl Snapshot {
         record.swapped_bytes = survey.swapped;
         for slice in &survey.slices {
             let device = match &slice.fate {
-                Fate::NotSaved { why } if &**why != "kernel page" => why,
+                Fate::NotSaved { why } if ![KERNEL_PAGE, NO_POOL].contains(&&**why) => why,
                 _ => continue,
             };
             let mapping = survey.mappings.iter().find(|mapping| {

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use bundle::Holds;
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::evidence::{self, WhichModules};
 use crate::group::{self, Wanted};
@@ -64,6 +66,17 @@ pub struct Options {
     /// Which of the mapped ELF files to copy
     #[arg(long, value_enum, default_value_t = WhichModules::All, value_name = "WHICH")]
     pub modules: WhichModules,
+    /// So many bundles of the same group, one after the other: FILE-1, FILE-2 and so on
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=9999))]
+    pub samples: u32,
+    /// From one freeze of the samples to the next, for instance 30s, 5m or 1h
+    #[arg(long, value_name = "TIME", requires = "samples", value_parser = parse_interval)]
+    pub every: Option<Duration>,
+    /// What the samples before the last one hold: all, or only Kamailio's memory pools
+    #[arg(long, value_name = "WHAT", requires = "samples", value_enum,
+        default_value_t = Earlier::Whole)]
+    pub earlier: Earlier,
     /// Leave this evidence out; a list with commas
     #[arg(long, value_name = "SOURCE", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(evidence::ALL.iter().map(|source| source.name())))]
@@ -76,7 +89,50 @@ pub struct Options {
     pub quiet: bool,
 }
 
+/// What the samples before the last one hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Earlier {
+    /// The same as the last one.
+    Whole,
+    /// The shared and the private pools and what names their owners: no C heap, no stacks, no code.
+    Pools,
+}
+
+impl From<Earlier> for Holds {
+    fn from(earlier: Earlier) -> Self {
+        match earlier {
+            Earlier::Whole => Self::Whole,
+            Earlier::Pools => Self::Pools,
+        }
+    }
+}
+
 impl Options {
+    /// Parses the command line; ends the program with words and code 2 if it makes no sense.
+    fn parse_or_exit() -> Self {
+        let options = Self::parse();
+        if let Err(words) = options.check() {
+            Self::command().error(ErrorKind::ArgumentConflict, words).exit();
+        }
+        options
+    }
+
+    /// What no single option shows.
+    fn check(&self) -> Result<(), &'static str> {
+        if self.samples > 1 && self.every.is_none() {
+            return Err("--samples needs --every: the time from one sample to the next");
+        }
+        if self.earlier == Earlier::Pools && self.no_memory {
+            return Err("--earlier pools cannot be used with --no-memory: pools are memory");
+        }
+        Ok(())
+    }
+
+    /// From one freeze of a series to the next.
+    pub fn interval(&self) -> Duration {
+        self.every.unwrap_or(Duration::from_secs(1))
+    }
+
     /// Which group is wanted.
     pub fn wanted(&self) -> Wanted {
         match (self.pid, &self.name, &self.unit) {
@@ -96,7 +152,7 @@ impl Options {
 
 /// The command.
 pub fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse_or_exit();
     match run::run(&options) {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::Incomplete) => ExitCode::from(1),
@@ -133,10 +189,29 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `30s`, `5m`, `1.5h`; a number alone is seconds. At least a tenth of a second, at most a week.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text} is no interval from 0.1s to 168h; try 30s, 5m or 1h");
+    let units = [('s', 1.0), ('m', 60.0), ('h', 3600.0)];
+    let (number, unit) = units
+        .into_iter()
+        .find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit)))
+        .unwrap_or((text, 1.0));
+    // A number as people write it: no sign, no exponent, no "inf".
+    if !number.starts_with(|first: char| first.is_ascii_digit())
+        || !number.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
+    {
+        return Err(bad());
+    }
+    let seconds = number.parse::<f64>().map_err(|_| bad())? * unit;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(interval) if (0.1..=604_800.0).contains(&seconds) => Ok(interval),
+        _ => Err(bad()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -145,6 +220,42 @@ mod tests {
         let options = Options::parse_from(["collect-evidence", "--unit", "kamailio"]);
         assert_eq!(options.wanted(), Wanted::Unit("kamailio.service".into()));
         assert!(Options::try_parse_from(["x", "--pid", "1", "--name", "y"]).is_err());
+    }
+
+    #[test]
+    fn intervals_are_seconds_minutes_or_hours() {
+        let seconds = |text: &str| parse_interval(text).map(|interval| interval.as_secs_f64());
+        assert_eq!(seconds("90"), Ok(90.0));
+        assert_eq!(seconds("0.5s"), Ok(0.5));
+        assert_eq!(seconds("5m"), Ok(300.0));
+        assert_eq!(seconds("1.5h"), Ok(5400.0));
+        for bad in ["", "s", "0", "0.01s", "-1s", "5d", "1e9", "169h", "inf", "nan", "1 m", "5ms"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_of_a_series_need_one_another() {
+        let check = |words: &[&str]| {
+            let all = std::iter::once("x").chain(words.iter().copied());
+            Options::try_parse_from(all)
+                .map_err(|error| error.exit_code())
+                .and_then(|options| options.check().map_err(|_| 2))
+        };
+        assert_eq!(check(&["--samples", "1"]), Ok(()));
+        assert_eq!(check(&["--samples", "1", "--every", "2s", "--earlier", "pools"]), Ok(()));
+        assert_eq!(check(&["--samples", "3", "--every", "2s"]), Ok(()));
+        for bad in [
+            &["--samples", "0"][..],
+            &["--samples", "10000", "--every", "2s"],
+            &["--samples", "3"],
+            &["--every", "2s"],
+            &["--earlier", "pools"],
+            &["--samples", "3", "--every", "2s", "--earlier", "half"],
+            &["--samples", "3", "--every", "2s", "--earlier", "pools", "--no-memory"],
+        ] {
+            assert_eq!(check(bad), Err(2), "{bad:?}");
+        }
     }
 
     #[test]

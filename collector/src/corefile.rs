@@ -108,7 +108,7 @@ impl Parts<'_> {
                     for (span, failed) in spans::split(slice.span, &self.saved.failed) {
                         let content = match failed {
                             None => Content::Data,
-                            Some(why) => Content::NotSaved { why: why.to_string().into() },
+                            Some(why) => not_saved(why, slice.is_writable_memory()),
                         };
                         add_segment(&mut segments, span, slice.flags, &content);
                         add_range(&mut ranges, span, content);
@@ -123,17 +123,16 @@ impl Parts<'_> {
                     add_range(&mut ranges, slice.span, content);
                 }
                 Fate::NotSaved { why } => {
-                    add_range(
-                        &mut ranges,
-                        slice.span,
-                        Content::NotSaved { why: why.to_string().into() },
-                    );
+                    let content = not_saved(why, slice.is_writable_memory());
+                    add_range(&mut ranges, slice.span, content);
                 }
                 Fate::Pool { key, offset } => match self.pools.get(key) {
-                    Some(pool) => pool.ranges(slice.span, *offset, &mut ranges),
+                    Some(pool) => {
+                        pool.ranges(slice.span, *offset, slice.is_writable_memory(), &mut ranges);
+                    }
                     None => {
-                        let why = "its shared memory was not found".to_owned();
-                        add_range(&mut ranges, slice.span, Content::NotSaved { why: why.into() });
+                        let content = not_saved("its shared memory was not found", true);
+                        add_range(&mut ranges, slice.span, content);
                     }
                 },
             }
@@ -238,7 +237,7 @@ impl Parts<'_> {
 
 impl StoredPool {
     /// What became of the pool's bytes from `offset` on, which are mapped at `span`.
-    fn ranges(&self, span: Span, offset: u64, ranges: &mut Vec<Range>) {
+    fn ranges(&self, span: Span, offset: u64, writable: bool, ranges: &mut Vec<Range>) {
         let address = |at: u64| span.start + (at - offset);
         let whole = Span::new(offset, offset + span.length());
         let end = self.size.map_or(u64::MAX, crate::number::page_ceil);
@@ -256,11 +255,9 @@ impl StoredPool {
             }
             for (piece, failed) in spans::split(piece, &self.failed) {
                 let content = match (failed, &self.rest) {
-                    (Some(why), _) => Content::NotSaved { why: why.to_string().into() },
+                    (Some(why), _) => not_saved(why, writable),
                     (None, Rest::Zero) => Content::Zero,
-                    (None, Rest::NotSaved(why)) => {
-                        Content::NotSaved { why: why.to_string().into() }
-                    }
+                    (None, Rest::NotSaved(why)) => not_saved(why, writable),
                     (None, Rest::File(path)) => {
                         Content::File { path: path.to_string().into(), offset: piece.start }
                     }
@@ -272,13 +269,16 @@ impl StoredPool {
                 }
                 let beyond = piece.and(Span::new(end, u64::MAX));
                 if !beyond.is_empty() {
-                    let why = "beyond the end of its file".to_owned();
                     let span = Span::new(address(beyond.start), address(beyond.end));
-                    add_range(ranges, span, Content::NotSaved { why: why.into() });
+                    add_range(ranges, span, not_saved("beyond the end of its file", false));
                 }
             }
         }
     }
+}
+
+fn not_saved(why: &str, writable: bool) -> Content {
+    Content::NotSaved { why: why.into(), writable }
 }
 
 /// Appends a range, joined to the last one where it goes on.
@@ -300,7 +300,7 @@ fn add_range(ranges: &mut Vec<Range>, span: Span, content: Content) {
                 Content::Shared { member: one, offset: from },
                 Content::Shared { member: two, offset: to },
             ) => one == two && from + last.length == *to,
-            (Content::NotSaved { why: one }, Content::NotSaved { why: two }) => one == two,
+            (Content::NotSaved { .. }, Content::NotSaved { .. }) => last.content == content,
             _ => false,
         };
         if goes_on {
@@ -390,19 +390,18 @@ mod tests {
             size: Some(0xa000),
         };
         let mut ranges = Vec::new();
-        pool.ranges(Span::new(0x70_0000, 0x70_a000), 0x2000, &mut ranges);
+        pool.ranges(Span::new(0x70_0000, 0x70_a000), 0x2000, true, &mut ranges);
         let shared = |offset| Content::Shared { member: "shared/00.01-7".into(), offset };
-        let not_saved = |why: &str| Content::NotSaved { why: why.into() };
         let range = |start, length, content| Range { start, length, content };
         assert_eq!(
             ranges,
             [
                 range(0x70_0000, 0x1000, shared(0x1000)),
-                range(0x70_1000, 0x1000, not_saved("unreadable")),
+                range(0x70_1000, 0x1000, not_saved("unreadable", true)),
                 range(0x70_2000, 0x4000, Content::Zero),
                 range(0x70_6000, 0x1000, shared(0x2000)),
                 range(0x70_7000, 0x1000, Content::Zero),
-                range(0x70_8000, 0x2000, not_saved("beyond the end of its file")),
+                range(0x70_8000, 0x2000, not_saved("beyond the end of its file", false)),
             ]
         );
     }

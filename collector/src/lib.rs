@@ -2,10 +2,12 @@
 //! `collect-evidence`.
 //!
 //! In the order in which a collection passes through them:
-//! - [`cli`]: the command line. [`run`]: the order of a collection.
+//! - [`cli`]: the command line. [`run`]: the order of a collection, of which `fill` is the middle; `series` makes several, when
+//!   `schedule` says; `header` and `summary` are its first and its last words.
 //! - [`group`]: which processes belong together. [`privilege`]: what this host lets us do.
 //! - [`mappings`], [`pages`], [`survey`], [`pools`]: what is mapped, which pages of it exist, and
 //!   what becomes of each range.
+//! - [`pools_only`]: what an earlier sample of a series leaves out.
 //! - [`freeze`], [`registers`]: all threads stand still, and are let go on every path.
 //! - [`copy`]: existing pages to memory or to a spool file. [`capture`] leads the frozen part.
 //! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive.
@@ -21,20 +23,27 @@ pub mod cli;
 pub mod copy;
 pub mod corefile;
 pub mod evidence;
+mod fill;
 pub mod freeze;
 pub mod group;
+mod header;
 pub mod mappings;
 mod number;
 pub mod pages;
 mod parallel;
 pub mod pools;
+pub mod pools_only;
 pub mod privilege;
 pub mod procfs;
 pub mod profile;
 mod progress;
 pub mod registers;
+mod room;
 pub mod run;
+mod schedule;
+mod series;
 pub mod spans;
+mod summary;
 pub mod survey;
 mod sys;
 pub mod target;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::procfs::Fields;
+use crate::target::Target;
 
 /// `CAP_SYS_PTRACE`
 const SYS_PTRACE: u32 = 19;
@@ -95,6 +96,34 @@ impl Privileges {
             "CAP_CHECKPOINT_RESTORE (or CAP_SYS_ADMIN) is missing: `sudo`, or in a container \
              `--cap-add CHECKPOINT_RESTORE`"
                 .into()
+        }
+    }
+}
+
+/// What this host lets us do with the group.
+#[derive(Debug, Default)]
+pub(crate) struct Rights {
+    pub(crate) map_files: bool,
+    /// Processes that may not be traced.
+    pub(crate) refused: usize,
+    /// What is missing and how to give it.
+    pub(crate) words: Option<String>,
+    /// The same for `map_files`.
+    pub(crate) map_files_words: Option<String>,
+}
+
+impl Rights {
+    pub(crate) fn of(target: &Target) -> Self {
+        let privileges = Privileges::read();
+        let missing =
+            target.processes.iter().filter_map(|process| privileges.missing_for(process.id));
+        let missing: Vec<String> = missing.collect();
+        let map_files = privileges.map_files();
+        Self {
+            map_files,
+            refused: missing.len(),
+            words: missing.into_iter().next(),
+            map_files_words: (!map_files).then(|| privileges.missing_for_map_files()),
         }
     }
 }

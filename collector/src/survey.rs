@@ -13,7 +13,13 @@ use bundle::PAGE_SIZE;
 
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::pages::{self, PageRun};
+use crate::pools_only::{NO_POOL, PoolsOnly};
 use crate::spans::Span;
+
+const RING: &str = "a packet ring; --rings saves it";
+const DEVICE: &str = "a device mapping";
+/// Why a page of the kernel is not saved.
+pub(crate) const KERNEL_PAGE: &str = "kernel page";
 
 /// What the survey may do and wants.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +28,8 @@ pub struct Choices {
     pub rings: bool,
     /// `/proc/PID/map_files` may be opened here.
     pub map_files: bool,
+    /// Of private memory only what a walk of the pools needs.
+    pub pools_only: Option<PoolsOnly>,
 }
 
 /// What becomes of a range.
@@ -61,6 +69,15 @@ pub struct Slice {
     pub flags: u32,
     /// What becomes of it.
     pub fate: Fate,
+}
+
+impl Slice {
+    /// Whether the process may keep pointers there.
+    pub fn is_writable_memory(&self) -> bool {
+        let none = [RING, DEVICE, KERNEL_PAGE];
+        let elsewhere = matches!(&self.fate, Fate::NotSaved { why } if none.contains(&&**why));
+        self.flags & 2 != 0 && !elsewhere
+    }
 }
 
 /// Where the memory of a pool lives.
@@ -130,6 +147,9 @@ pub fn survey(id: u32, choices: Choices) -> io::Result<Survey> {
         |mapping: &Mapping| mapping.shared && mapping.inode != 0 && !mapping.is_nameless_memory();
     let devices = if mappings.iter().any(named) { Devices::read(id) } else { Devices::default() };
     let mut survey = Survey { id, maps, ..Survey::default() };
+    let unneeded = choices.pools_only.map(|pools| pools.unneeded(id, &mappings));
+    let unneeded = unneeded.unwrap_or_default();
+    let no_pool: Arc<str> = NO_POOL.into();
     for mapping in &mappings {
         let kind = mapping.kind(devices.memory.contains(&mapping.device));
         let touched: Vec<PageRun> = pages::clip(&runs, mapping.span).collect();
@@ -137,7 +157,12 @@ pub fn survey(id: u32, choices: Choices) -> io::Result<Survey> {
             survey.pools.push(pool_part(id, mapping, &touched, &devices));
         }
         let readable = choices.map_files || file_is_there(id, mapping);
-        let slices = classify(mapping, kind, &touched, choices.rings, readable);
+        let mut slices = classify(mapping, kind, &touched, choices.rings, readable);
+        if unneeded.iter().any(|span| span.and(mapping.span) == mapping.span) {
+            for slice in slices.iter_mut().filter(|slice| slice.fate == Fate::Data) {
+                slice.fate = Fate::NotSaved { why: Arc::clone(&no_pool) };
+            }
+        }
         let in_swap = |slice: &Slice| -> u64 {
             let runs = pages::clip(&touched, slice.span).filter(|run| run.swapped);
             runs.map(|run| run.span.length()).sum()
@@ -163,9 +188,9 @@ fn classify(
     match kind {
         Kind::Vdso => all(Fate::Data),
         Kind::Ring if rings => all(Fate::Data),
-        Kind::Ring => all(not_saved("a packet ring; --rings saves it")),
-        Kind::Device => all(not_saved("a device mapping")),
-        Kind::KernelPage => all(not_saved("kernel page")),
+        Kind::Ring => all(not_saved(RING)),
+        Kind::Device => all(not_saved(DEVICE)),
+        Kind::KernelPage => all(not_saved(KERNEL_PAGE)),
         Kind::Pool => all(Fate::Pool { key: mapping.file(), offset: mapping.offset }),
         Kind::SharedFile => {
             all(Fate::File { path: mapping.name.as_str().into(), offset: mapping.offset })

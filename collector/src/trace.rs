@@ -25,6 +25,11 @@ impl Trace {
         trace
     }
 
+    /// Forgets the lines so far.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The lines so far.
     pub(crate) fn lines(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -5,9 +5,12 @@
 
 mod connected;
 mod inside;
+mod losses;
 mod overwritten;
 mod pointers;
 mod pool;
+mod run;
+mod trust;
 
 use std::collections::BTreeSet;
 
@@ -24,9 +27,12 @@ use crate::process::Process;
 
 pub use connected::Connected;
 pub use inside::Inside;
+pub use losses::{Losses, Lost};
 pub use overwritten::Overwritten;
 pub use pointers::{Pointer, Pointers};
-pub use pool::{Pool, SizeGroup, Walked, WildOwner};
+pub use pool::{Pool, PoolName, SizeGroup, Walked, WildOwner};
+pub use run::{RunMarks, SameRun};
+pub use trust::{Level, PoolTrust, Trust};
 
 /// What to do with the pools.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,8 +41,11 @@ pub struct CaseOptions {
     pub skip_first: u64,
     /// Keep every fragment of every pool, for lists.
     pub keep_fragments: bool,
-    /// Keep every used fragment of every pool in short, for following pointers.
+    /// Keep every used fragment of every pool in short, for following pointers and for
+    /// comparing snapshots.
     pub keep_used: bool,
+    /// Follow every pointer, for [`Case::losses`].
+    pub reachability: bool,
     /// Do not walk any pool.
     pub without_pools: bool,
 }
@@ -81,6 +90,8 @@ pub struct Case {
     pub table: Vec<ProcessEntry>,
     /// The pools: SHM first, then each process's PKG.
     pub pools: Vec<Pool>,
+    /// What nothing holds any more; `None` if that was not asked for.
+    pub losses: Option<Losses>,
     /// What is not known.
     pub gaps: Vec<Gap>,
 }
@@ -114,10 +125,14 @@ impl Case {
             (index.is_none(), index, member.process.pid)
         });
         let version = members.iter().find_map(|member| kamailio::version(&member.process));
-        let mut case = Self { evidence, members, version, table, pools: Vec::new(), gaps };
+        let (pools, losses) = (Vec::new(), None);
+        let mut case = Self { evidence, members, version, table, pools, losses, gaps };
         case.gather_gaps();
         if !options.without_pools {
             case.walk_pools(options);
+            if options.reachability {
+                case.find_losses();
+            }
         }
         case
     }

@@ -6,12 +6,15 @@
 //! mappings that were never written (the file's bytes hold) and whatever `coredump_filter` or a
 //! `MADV_DONTDUMP` excludes (not known); `p_filesz < p_memsz` means "not saved" there, never zero.
 
+mod from_file;
 mod other_writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bundle::notes::Content as RangeContent;
+
+use from_file::from_file;
 
 use crate::addr::{Addr, AddrRange};
 use crate::core::{CoreError, CoreFile, Writer};
@@ -147,8 +150,8 @@ fn collected(
     match content {
         RangeContent::Data => data(place, core),
         RangeContent::Zero => one(Content::Zero, Some(true)),
-        RangeContent::NotSaved { why } => {
-            one(Content::Absent(Why::NotSaved(Arc::clone(why))), None)
+        RangeContent::NotSaved { why, writable } => {
+            one(Content::Absent(Why::NotSaved(Arc::clone(why))), writable.then_some(true))
         }
         RangeContent::Shared { member, offset } => match evidence.shared.get(&**member) {
             Some(blob) => one(Content::Bytes { blob: blob.clone(), offset: *offset }, Some(true)),
@@ -176,25 +179,4 @@ fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
         }
     }
     segments
-}
-
-/// A range that holds a file's bytes: from the module file, if it is at hand. The last page of a
-/// mapping is zero behind the end of the file.
-fn from_file(place: AddrRange, path: &Arc<str>, offset: u64, modules: &ModuleMap) -> Vec<Segment> {
-    let module = modules.by_path(path);
-    let file = module.and_then(|module| module.file.as_ref().ok());
-    let Some(file) = file.filter(|file| !file.debug_only) else {
-        let path = module.map_or_else(|| Arc::clone(path), |module| module.path.as_str().into());
-        let why = Why::ModuleMissing { path };
-        return vec![Segment { range: place, writable: None, content: Content::Absent(why) }];
-    };
-    let held = file.blob().length().saturating_sub(offset).min(place.length());
-    let middle = Addr(place.start.0.saturating_add(held));
-    let bytes = Content::Bytes { blob: file.blob().clone(), offset };
-    let head = AddrRange { start: place.start, end: middle };
-    let tail = AddrRange { start: middle, end: place.end };
-    vec![
-        Segment { range: head, writable: None, content: bytes },
-        Segment { range: tail, writable: None, content: Content::Zero },
-    ]
 }

@@ -55,6 +55,42 @@ fn the_readme_shows_the_real_report() {
     }
 }
 
+/// The program lost fragments on purpose, and says so in its own figures.
+#[test]
+fn what_the_program_lost_is_unreachable() {
+    let (code, json) = run(&["leaks", "--json"]);
+    assert_eq!(code, 1, "it has lost much");
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let truth = std::fs::read_to_string(recorded().join("leaky.truth.json")).unwrap();
+    let truth: Value = serde_json::from_str(&truth).unwrap();
+    let mut expected = Vec::new();
+    for pool in truth["pools"].as_array().unwrap() {
+        for owner in pool["owners"].as_array().unwrap() {
+            if let Some(lost) = owner["unreachable"].as_u64().filter(|lost| *lost > 0) {
+                let pid = pool["pid"].as_u64().filter(|_| pool["kind"] == "pkg");
+                expected.push((pid, owner["function"].clone(), lost));
+            }
+        }
+    }
+    let list = |name: &str| {
+        let list = report[name].as_array().unwrap().clone();
+        list.into_iter().map(|lost| {
+            let fragments = lost["fragments"].as_u64().unwrap();
+            (lost["pool"]["pid"].as_u64(), lost["function"].clone(), fragments)
+        })
+    };
+    let mut found: Vec<_> = list("unreachable").chain(list("inherited")).collect();
+    expected.sort_by_key(|(pid, function, _)| (*pid, function.to_string()));
+    found.sort_by_key(|(pid, function, _)| (*pid, function.to_string()));
+    assert_eq!(found, expected);
+    assert_eq!(report["on_stacks"].as_array().unwrap().len(), 0);
+    assert_eq!(report["confidence"]["level"], "high");
+    let shared = list("unreachable").find(|(pid, ..)| pid.is_none()).unwrap();
+    assert_eq!(shared.1, "set_dlg_variable_unsafe");
+    let heads = &report["unreachable"].as_array().unwrap()[1]["heads"];
+    assert_eq!(heads, 200, "pairs that point at each other");
+}
+
 #[test]
 fn every_figure_is_what_the_program_counted_itself() {
     let (_, json) = run(&["heap", "--json"]);

@@ -49,7 +49,12 @@ pub struct Options {
     pub private_mib: u32,
     /// In a PID and mount namespace of its own, as a container would.
     pub namespace: bool,
+    /// Its configuration, of [`PROCESSES`] processes.
+    pub configuration: &'static str,
 }
+
+/// A configuration whose tables keep what they are given.
+pub const TABLES: &str = include_str!("../config/tables.cfg");
 
 impl Default for Options {
     fn default() -> Self {
@@ -59,6 +64,7 @@ impl Default for Options {
             shared_mib: 64,
             private_mib: 8,
             namespace: false,
+            configuration: include_str!("../config/kamailio.cfg"),
         }
     }
 }
@@ -111,7 +117,8 @@ impl Instance {
         let outer = directory.path().to_owned();
         let run = root.map_or_else(|| outer.clone(), |root| root.inner(&outer));
         let port = free_port();
-        let text = include_str!("../config/kamailio.cfg")
+        let text = options
+            .configuration
             .replace("@RUN@", &run.display().to_string())
             .replace("@PORT@", &port.to_string());
         fs::write(outer.join("kamailio.cfg"), text).unwrap();

@@ -20,6 +20,7 @@
 )]
 
 pub mod analysis;
+pub mod calls;
 pub mod elf;
 pub mod foreign;
 pub mod gdb;

@@ -45,8 +45,18 @@ impl Kind {
     }
 }
 
+/// What Call-IDs begin with unless a test asks for another beginning.
+const CALLS: &str = "k";
+
 /// sipp with `count` requests at `rate` a second; its files go to `directory`.
-fn sipp(instance: &Instance, kind: Kind, count: u32, rate: u32, directory: &Path) -> Command {
+fn sipp(
+    instance: &Instance,
+    kind: Kind,
+    calls: &str,
+    count: u32,
+    rate: u32,
+    directory: &Path,
+) -> Command {
     let scenario = directory.join("scenario.xml");
     std::fs::write(&scenario, kind.scenario()).unwrap();
     let mut command = Command::new("sipp");
@@ -55,16 +65,23 @@ fn sipp(instance: &Instance, kind: Kind, count: u32, rate: u32, directory: &Path
     command.args(["-i", "127.0.0.1", "-p", &free_port().to_string()]);
     command.args(["-s", kind.user(), "-m", &count.to_string(), "-r", &rate.to_string()]);
     // Call-IDs that a test can name: k1, k2, …
-    command.args(["-cid_str", "k%u", "-nostdin", "-nd", "-recv_timeout", "20000"]);
+    command.args(["-cid_str", &format!("{calls}%u"), "-nostdin", "-nd", "-recv_timeout", "20000"]);
     command
 }
 
 /// Sends `count` requests; each must be answered with 200.
 #[track_caller]
 pub fn send(instance: &Instance, kind: Kind, count: u32, rate: u32) {
+    send_as(instance, kind, CALLS, count, rate);
+}
+
+/// The same with Call-IDs that begin with `calls`.
+#[track_caller]
+pub fn send_as(instance: &Instance, kind: Kind, calls: &str, count: u32, rate: u32) {
     let directory = TempDir::new().unwrap();
     let patience = Duration::from_secs(u64::from(count / rate) + 60);
-    run(&mut sipp(instance, kind, count, rate, directory.path()), patience).expect(&[0]);
+    let mut command = sipp(instance, kind, calls, count, rate, directory.path());
+    run(&mut command, patience).expect(&[0]);
 }
 
 /// Asserts that `count` of `count` requests are answered with 200.
@@ -84,7 +101,7 @@ impl Traffic {
     /// Starts sending `rate` requests a second.
     pub fn start(instance: &Instance, kind: Kind, rate: u32) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut command = sipp(instance, kind, 100_000_000, rate, directory.path());
+        let mut command = sipp(instance, kind, CALLS, 100_000_000, rate, directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self { child: command.spawn().expect("sipp starts"), _directory: directory }
     }

@@ -39,17 +39,29 @@ pub fn exercise(instance: &Instance, requests: u32) {
 /// A timer may fire between the two readings; then the collection is repeated, twice at most.
 #[track_caller]
 pub fn collect_between_readings(instance: &Instance, bundle: &Path) -> Oracle {
+    between_readings(instance, &[bundle], || drop(tools::collect(instance.main_pid(), bundle)))
+}
+
+/// The same with another way to collect, which makes `files`.
+#[track_caller]
+pub fn between_readings(
+    instance: &Instance,
+    files: &[impl AsRef<Path>],
+    collect: impl Fn(),
+) -> Oracle {
     let mut reading = None;
     for attempt in 1..=3 {
         let before = instance.rpc().reading();
-        tools::collect(instance.main_pid(), bundle);
+        collect();
         let after = instance.rpc().reading();
         if before == after {
             reading = Some(before);
             break;
         }
         eprintln!("collection {attempt}: the figures before and after differ, once more");
-        std::fs::remove_file(bundle).unwrap();
+        for file in files {
+            std::fs::remove_file(file).unwrap();
+        }
     }
     let reading = reading.expect("in one of three collections nothing else changes the memory");
     let summary = instance.log_of(|rpc| drop(rpc.call(&["corex.shm_summary"])));

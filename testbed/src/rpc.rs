@@ -170,22 +170,56 @@ impl Rpc {
         }
     }
 
+    /// `htable.stats`: entries of each hash table.
+    pub fn hash_tables(&self) -> BTreeMap<String, u64> {
+        let answer = self.call(&["htable.stats"]);
+        let table = |record: &Record| (field(record, "name").to_owned(), number(record, "all"));
+        records(&answer).iter().map(table).collect()
+    }
+
+    /// `ul.dump`: contacts, and how many of them it calls expired.
+    pub fn contacts(&self) -> (usize, usize) {
+        let answer = self.call(&["ul.dump"]);
+        let lines = |start: &str| answer.lines().filter(|line| line.trim() == start).count();
+        (lines("Contact: {"), lines("Expires: expired"))
+    }
+
+    /// An answer that is one record of numbers, for instance that of `tm.stats`.
+    #[track_caller]
+    pub fn figures(&self, method: &str) -> BTreeMap<String, u64> {
+        let answer = self.call(&[method]);
+        let record = records(&answer).pop().unwrap_or_else(|| panic!("no record in {answer}"));
+        record.keys().map(|key| (key.clone(), number(&record, key))).collect()
+    }
+
     /// Deletes keys of the hash table `calls`, over one connection.
     pub fn delete_calls(&self, keys: impl Iterator<Item = String>) {
-        let script: String = keys.map(|key| format!("htable.delete calls {key}\n")).collect();
+        let calls: Vec<String> = keys.map(|key| format!("htable.delete calls {key}")).collect();
+        let wanted = calls.len();
+        let text = self.script(calls.into_iter());
+        // Kamailio 5.4 says nothing of a deleted key, later ones do; a failure is an error in all.
+        let deleted = text.matches("Key deleted").count();
+        assert!([0, wanted].contains(&deleted) && !text.contains("error"), "{text}");
+    }
+
+    /// Deletes registered users with all their contacts, over one connection.
+    pub fn delete_contacts(&self, users: impl Iterator<Item = String>) {
+        let text = self.script(users.map(|user| format!("ul.rm location {user}")));
+        assert!(!text.contains("error"), "{text}");
+    }
+
+    /// Many calls over one connection; all that is answered.
+    fn script(&self, calls: impl Iterator<Item = String>) -> String {
+        let script: String = calls.map(|call| format!("{call}\n")).collect();
         let mut command = self.kamcmd();
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("kamcmd starts");
         // kamcmd answers while it reads: a second thread feeds it, or both pipes fill up.
         let mut input = child.stdin.take().unwrap();
-        let wanted = script.lines().count();
         let feeder = std::thread::spawn(move || input.write_all(script.as_bytes()));
         let output = child.wait_with_output().expect("kamcmd ends");
         feeder.join().unwrap().expect("kamcmd reads its input");
-        let text = String::from_utf8_lossy(&output.stdout);
-        // Kamailio 5.4 says nothing of a deleted key, later ones do; a failure is an error in all.
-        let deleted = text.matches("Key deleted").count();
-        assert!([0, wanted].contains(&deleted) && !text.contains("error"), "{text}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 

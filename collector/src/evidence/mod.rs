@@ -11,6 +11,7 @@ mod modules;
 mod process_files;
 mod samples;
 mod system;
+mod tables;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -38,6 +39,10 @@ pub trait Source: Sync {
     /// The longest silence that is waited for.
     fn deadline(&self) -> Duration {
         Duration::from_secs(10)
+    }
+    /// Whether a sample that holds only the pools needs it.
+    fn serves_pools(&self) -> bool {
+        false
     }
     /// Puts what there is into the drawer.
     ///

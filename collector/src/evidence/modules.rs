@@ -14,9 +14,9 @@ use bundle::{PAGE_SIZE, Phase, member};
 use object::Object;
 use sha2::{Digest, Sha256};
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Source, tables};
 use crate::mappings::{FileKey, Kind, Mapping};
-use crate::number::size;
+use crate::number::{human, size};
 use crate::sys;
 
 /// Which modules are copied.
@@ -28,6 +28,8 @@ pub enum WhichModules {
     /// Not those in a system library folder (libc, libssl): they can be had elsewhere by their
     /// build ID.
     Own,
+    /// As own, and without their code: symbols and constants, enough to name what owns memory.
+    Tables,
     /// None.
     None,
 }
@@ -48,8 +50,13 @@ impl Source for Modules {
         Duration::from_secs(30)
     }
 
+    fn serves_pools(&self) -> bool {
+        true
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let mut known: BTreeMap<String, ()> = BTreeMap::new();
+        let mut code = 0;
         for (name, candidates) in candidates(context) {
             let Some((origin, content)) = candidates.read() else {
                 if candidates.code {
@@ -65,17 +72,28 @@ impl Source for Modules {
             let file = Path::new(&name).file_name().map(|file| file.to_string_lossy());
             let file = file.as_deref().unwrap_or("module").replace(" (deleted)", "");
             let path = member::module(&folder, &file);
-            if context.modules == WhichModules::None
-                || context.modules == WhichModules::Own && in_system_folder(&name)
-            {
+            let left_out = match context.modules {
+                WhichModules::All => false,
+                WhichModules::Own | WhichModules::Tables => in_system_folder(&name),
+                WhichModules::None => true,
+            };
+            if left_out {
                 let id = build_id.as_deref().unwrap_or("none");
                 out.left_out(
                     format!("module {name} (build ID {id})"),
                     "left out as wanted (--modules)",
                 );
             } else if known.insert(path.clone(), ()).is_none() {
+                let content = match context.modules {
+                    WhichModules::Tables => tables::without_code(content, &mut code),
+                    _ => content,
+                };
                 out.put(path, Some(origin), content);
             }
+        }
+        if code > 0 {
+            let what = format!("code of the modules ({})", human(code));
+            out.left_out(what, "left out as wanted (--modules tables)");
         }
         Ok(())
     }

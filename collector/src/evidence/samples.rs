@@ -48,6 +48,11 @@ impl Source for Sample {
         self.phase
     }
 
+    /// The first one costs no waiting, and how large a process is belongs to growth.
+    fn serves_pools(&self) -> bool {
+        self.number == 1
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let number = self.number;
         let mut times = context.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -1,5 +1,5 @@
 /* A process group to collect from. `victim threads N`: N threads besides the first.
- * `victim group N`: N children that share the pool. `victim vfork`: a parent that waits in vfork.
+ * `victim group N`: N children that share the pool, and one more for each SIGUSR1. `victim vfork`: a parent that waits in vfork.
  * `victim leaderless`: its first thread has ended. `victim exec`: a child that became another program. Each prints one line when it is ready:
  * private=ADDRESS shared=ADDRESS child=PID. */
 #define _GNU_SOURCE
@@ -38,6 +38,13 @@ static pid_t forked(void)
 	return child;
 }
 
+static void fork_once_more(int unused)
+{
+	(void)unused;
+	if (forked() == 0)
+		wait_for_ever(NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "threads";
@@ -73,6 +80,7 @@ int main(int argc, char **argv)
 		for (int n = 0; n < count; n++)
 			if (forked() == 0)
 				wait_for_ever(NULL);
+		signal(SIGUSR1, fork_once_more);
 		ready(private, shared, 0);
 	} else if (!strcmp(what, "exec")) {
 		pid_t child = forked();

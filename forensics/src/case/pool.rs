@@ -1,8 +1,12 @@
 //! One pool, walked and named.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::overwritten::Overwritten;
 use super::pointers::Pointers;
-use super::{CaseOptions, Member};
+use super::{Case, CaseOptions, Member};
 use crate::addr::{Addr, AddrRange};
 use crate::gap::Gap;
 use crate::heap::{
@@ -90,6 +94,34 @@ pub struct WildOwner {
     pub fragments: u64,
 }
 
+/// A pool, as scripts name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolName {
+    /// Private or shared.
+    pub kind: PoolKind,
+    /// The process; null for shared memory.
+    pub pid: Option<u32>,
+}
+
+impl PoolName {
+    /// Of a pool.
+    pub fn of(case: &Case, pool: &Pool) -> Self {
+        let member = case.members.get(pool.member);
+        let pid = member.and_then(|member| member.process.pid);
+        Self { kind: pool.kind, pid: pid.filter(|_| pool.kind == PoolKind::Pkg) }
+    }
+}
+
+/// `shm`, or `pkg 1234`.
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "{} {pid}", self.kind.name()),
+            None => f.write_str(self.kind.name()),
+        }
+    }
+}
+
 impl Pool {
     /// What is not known of the pool, which a person knows by `name`.
     pub(super) fn gaps(&self, name: &str) -> Vec<Gap> {
@@ -167,7 +199,7 @@ pub(super) fn walk(
     let options = SummaryOptions {
         skip_first: options.skip_first,
         keep_fragments,
-        keep_used: options.keep_used,
+        keep_used: options.keep_used || options.reachability,
     };
     let known = root.manager.as_deref();
     let candidates: Vec<&dyn Allocator> = heap::ALL

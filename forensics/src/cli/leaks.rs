@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::InputArgs;
 use crate::case::CaseOptions;
+use crate::diagnose::Severity;
 use crate::report::{LeakReport, Tame, text};
 
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(super) struct LeaksArgs {
 
 impl LeaksArgs {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<u8> {
-        let options = CaseOptions { keep_used: true, ..CaseOptions::default() };
+        let options = CaseOptions { reachability: true, ..CaseOptions::default() };
         let report = LeakReport::of(&self.input.case(options)?);
         if self.json {
             serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
@@ -31,7 +32,6 @@ impl LeaksArgs {
         } else {
             text::leaks(&report, self.top.unwrap_or(text::DEFAULT_TOP), &mut Tame(out))?;
         }
-        // A healthy system has some: they are notes.
-        Ok(0)
+        Ok(u8::from(report.worst() >= Some(Severity::Warning)))
     }
 }

@@ -3,6 +3,7 @@
 //! 0: nothing from *warning* upwards; 1: findings; 2: could not run. A command with options of its
 //! own has a file of its own.
 
+mod diff;
 mod extract;
 mod heap;
 mod leaks;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
+use self::diff::DiffArgs;
 use self::extract::ExtractArgs;
 use self::heap::HeapArgs;
 use self::leaks::LeaksArgs;
@@ -51,6 +53,8 @@ enum Command {
     Why(WhyArgs),
     /// Every word that points at a fragment, or into it.
     Refs(RefsArgs),
+    /// What owners hold in two or more snapshots, and who grows like a leak.
+    Diff(DiffArgs),
     /// What the input is: processes, memory, modules, what is missing.
     Info(InfoArgs),
     /// Write a complete, standalone core of one process, for gdb.
@@ -82,6 +86,13 @@ struct InputArgs {
     /// A bundle, cores of one group, or a directory.
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    files: FileArgs,
+}
+
+/// How inputs are opened.
+#[derive(Debug, Args)]
+struct FileArgs {
     /// Folder with the customer's files under their own paths, for cores without modules.
     #[arg(long, value_name = "DIR")]
     sysroot: Option<PathBuf>,
@@ -94,19 +105,27 @@ struct InputArgs {
 }
 
 impl InputArgs {
-    fn open(&self) -> Result<(Evidence, LibraryOptions)> {
-        let evidence = Evidence::open(&self.inputs, OpenOptions { memory: self.memory })?;
+    fn open(&self) -> Result<Evidence> {
+        self.files.open(&self.inputs)
+    }
+
+    fn case(&self, options: CaseOptions) -> Result<Case> {
+        self.files.case(self.open()?, options)
+    }
+}
+
+impl FileArgs {
+    fn open(&self, inputs: &[PathBuf]) -> Result<Evidence> {
+        Ok(Evidence::open(inputs, OpenOptions { memory: self.memory })?)
+    }
+
+    fn case(&self, evidence: Evidence, options: CaseOptions) -> Result<Case> {
         let library = LibraryOptions {
             modules: self.modules.clone(),
             sysroot: self.sysroot.clone(),
             // What a bundle says must not depend on the host that it is read on.
             this_host: !evidence.is_bundle,
         };
-        Ok((evidence, library))
-    }
-
-    fn case(&self, options: CaseOptions) -> Result<Case> {
-        let (evidence, library) = self.open()?;
         let case = Case::build(evidence, &library, options);
         let failed = case.members.is_empty() && !case.evidence.is_bundle;
         if let Some(gap) = case.gaps.iter().find(|_| failed) {
@@ -124,7 +143,8 @@ impl Cli {
     pub fn run(&self, out: &mut dyn Write) -> Result<u8> {
         match &self.command {
             None => {
-                let case = self.report.input.case(CaseOptions::default())?;
+                let options = CaseOptions { reachability: true, ..CaseOptions::default() };
+                let case = self.report.input.case(options)?;
                 let top = (!self.report.json).then_some(text::DEFAULT_TOP);
                 let report = Report::of(&case, &Selection { top, ..Selection::default() });
                 show(&report, self.report.json, out, text::report)
@@ -139,9 +159,9 @@ impl Cli {
             Some(Command::Leaks(leaks)) => leaks.run(out),
             Some(Command::Why(why)) => why.run(out),
             Some(Command::Refs(refs)) => refs.run(out),
+            Some(Command::Diff(diff)) => diff.run(out),
             Some(Command::Verify(verify)) => {
-                let (evidence, _) = verify.input.open()?;
-                commands::verify(&evidence, verify.json, out)
+                commands::verify(&verify.input.open()?, verify.json, out)
             }
             Some(Command::Extract(extract)) => extract.run(out),
         }

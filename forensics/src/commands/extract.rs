@@ -141,7 +141,10 @@ fn core_notes(process: &Process, pieces: &[Piece]) -> Notes {
         content: match &piece.kind {
             Kind::Data => RangeContent::Data,
             Kind::Zero => RangeContent::Zero,
-            Kind::Absent(why) => RangeContent::NotSaved { why: why.as_str().into() },
+            Kind::Absent(why) => RangeContent::NotSaved {
+                why: why.as_str().into(),
+                writable: piece.flags & WRITE != 0,
+            },
         },
     });
     written.push(notes::OWNER, notes::RANGES, &Ranges(ranges.collect()).encode());

@@ -14,6 +14,7 @@ mod owner_stands_out;
 mod pool_not_read;
 mod process_not_captured;
 mod surroundings;
+mod unreachable;
 
 use serde::Serialize;
 
@@ -38,6 +39,7 @@ pub static ALL: &[&dyn Rule] = &[
     &owner_pointer_wild::OwnerPointerWild,
     &counters_disagree::CountersDisagree,
     &nearly_full::NearlyFull,
+    &unreachable::Unreachable,
     &owner_stands_out::OwnerStandsOut,
     &process_not_captured::ProcessNotCaptured,
 ];

@@ -7,6 +7,7 @@
 
 mod archive;
 mod directory;
+mod moment;
 mod unpack;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use memmap2::Mmap;
 use thiserror::Error;
 
 pub use archive::Member;
+pub use moment::{Moment, MomentSource};
 
 use crate::bytes::{Blob, BlobError, FrameStore, map_file};
 use crate::gap::Gap;

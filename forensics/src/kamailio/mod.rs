@@ -1,4 +1,5 @@
-//! What Kamailio means by its bytes: where its pools are, which process is which, who allocated.
+//! What Kamailio means by its bytes: where its pools are, which process is which, who allocated,
+//! what its own tables hold.
 
 mod allocating;
 mod content;
@@ -6,6 +7,7 @@ mod names;
 mod processes;
 mod roots;
 mod sample;
+pub mod tables;
 
 pub use allocating::is_allocating;
 pub use content::looks_like;

@@ -1,11 +1,13 @@
 //! What a pool holds and what of it is leaked: by owner, with what was inherited at fork set apart,
-//! and by reachability.
+//! by reachability, and by growth between snapshots.
 //!
 //! `summary` walks a pool once; `used` is what the rest needs of its fragments. `sieve`, `roots` and
 //! `graph` find every word that may point at one, `reach` follows them, `unreachable` sums what nothing
-//! holds, `paths` says why something is held.
+//! holds, `paths` says why something is held. `identity` and `growth` compare moments.
 
 mod graph;
+mod growth;
+mod identity;
 mod inherited;
 mod paths;
 mod payload_sizes;
@@ -21,6 +23,8 @@ mod unreachable;
 mod used;
 
 pub use graph::{Graph, Marks, Node, PoolNodes};
+pub use growth::{Content, Held, OwnerGrowth, PoolGrowth, Turnover, Who};
+pub use identity::{Identity, identities};
 pub use inherited::mark_inherited;
 pub use paths::{Path, Referrers, RootWord, paths, roots_of};
 pub use payload_sizes::{PayloadSize, payload_sizes};

@@ -1,6 +1,7 @@
 //! One ELF file at hand: its segments, build ID and symbols.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use object::{Object as _, ObjectSection as _, SectionKind};
@@ -28,6 +29,9 @@ pub struct ModuleFile {
     /// Whether it holds symbols and types only, split off the program by its distribution: its
     /// bytes are not those that a process maps.
     pub debug_only: bool,
+    /// What it lacks of what a process maps, as rising offsets in the file: the code, in a bundle
+    /// that holds modules without it.
+    pub lacking: Vec<Range<u64>>,
     blob: Blob,
     header: Header,
     symbols: OnceLock<HashMap<String, Symbol>>,
@@ -48,18 +52,33 @@ impl ModuleFile {
         let bytes = blob.all_in_place().unwrap_or_default();
         let elf = object::File::parse(bytes).map_err(|error| format!("not readable: {error}"))?;
         let build_id = elf.build_id().ok().flatten().map(super::hex);
-        let code = elf.section_by_name(".text");
-        let debug_only = code.is_some_and(|code| code.kind() == SectionKind::UninitializedData);
+        let empty = |name: &str| {
+            let section = elf.section_by_name(name);
+            section.map(|section| section.kind() == SectionKind::UninitializedData)
+        };
+        // What was split off lacks the constants, too; a bundle's module may lack the code only.
+        let debug_only = empty(".text") == Some(true) && empty(".rodata") != Some(false);
         let header = Header::read(bytes).unwrap_or_default();
+        let lacking = if debug_only { Vec::new() } else { lacking(&elf, &header) };
         Ok(Self {
             origin: origin.into(),
             build_id,
             debug_only,
+            lacking,
             header,
             symbols: OnceLock::new(),
             by_address: OnceLock::new(),
             blob,
         })
+    }
+
+    /// How much of it there is, to prefer the better one of two.
+    pub(super) fn completeness(&self) -> u8 {
+        match (self.debug_only, self.lacking.is_empty()) {
+            (true, _) => 0,
+            (false, false) => 1,
+            (false, true) => 2,
+        }
     }
 
     /// Lowest address of its segments, rounded down to a page; 0 for libraries.
@@ -112,5 +131,75 @@ impl ModuleFile {
             }
         }
         symbols
+    }
+}
+
+/// Sections without bytes where the program headers promise some, as offsets in the file.
+fn lacking(elf: &object::File<'_>, header: &Header) -> Vec<Range<u64>> {
+    let mut lacking = Vec::new();
+    let empty = elf.sections().filter(|one| one.kind() == SectionKind::UninitializedData);
+    for section in empty {
+        let (start, length) = (section.address(), section.size());
+        for segment in &header.segments {
+            let inside = start.checked_sub(segment.address);
+            let Some(inside) = inside.filter(|inside| *inside < segment.length) else { continue };
+            let end = inside.saturating_add(length).min(segment.length);
+            lacking.push(segment.offset.saturating_add(inside)..segment.offset.saturating_add(end));
+        }
+    }
+    lacking.sort_by_key(|range| range.start);
+    lacking
+}
+
+#[cfg(test)]
+mod tests {
+    use object::Endianness;
+    use object::elf::{FileHeader64, SHT_NOBITS};
+    use object::read::elf::{FileHeader as _, SectionHeader as _};
+
+    use super::*;
+
+    /// Where in this test's own program the header of a section and its bytes are.
+    fn place(section: &str) -> (usize, Range<u64>) {
+        let bytes = std::fs::read("/proc/self/exe").unwrap();
+        let header = FileHeader64::<Endianness>::parse(&*bytes).unwrap();
+        let endian = header.endian().unwrap();
+        let sections = header.sections(endian, &*bytes).unwrap();
+        let (index, found) = sections.section_by_name(endian, section.as_bytes()).unwrap();
+        let (offset, length) = found.file_range(endian).unwrap();
+        let table = usize::try_from(header.e_shoff.get(endian)).unwrap();
+        (table + index.0 * 64, offset..offset + length)
+    }
+
+    fn without(sections: &[&str]) -> (ModuleFile, Vec<Range<u64>>) {
+        let mut bytes = std::fs::read("/proc/self/exe").unwrap();
+        let mut gone = Vec::new();
+        for section in sections {
+            let (header, range) = place(section);
+            bytes[header + 4..header + 8].copy_from_slice(&SHT_NOBITS.0.to_le_bytes());
+            gone.push(range);
+        }
+        (ModuleFile::read(&Blob::from_bytes(bytes), "program").unwrap(), gone)
+    }
+
+    #[test]
+    fn a_file_without_its_code_says_so() {
+        let (file, gone) = without(&[".text"]);
+        assert_eq!((file.debug_only, file.completeness()), (false, 1));
+        assert_eq!(file.lacking, gone);
+    }
+
+    #[test]
+    fn a_file_without_code_and_constants_is_debug_information() {
+        let (file, _) = without(&[".text", ".rodata"]);
+        assert_eq!((file.debug_only, file.completeness()), (true, 0));
+        assert_eq!(file.lacking, []);
+    }
+
+    #[test]
+    fn a_whole_file_lacks_nothing_whatever_its_bss() {
+        let (file, _) = without(&[]);
+        assert_eq!((file.debug_only, file.completeness()), (false, 2));
+        assert_eq!(file.lacking, []);
     }
 }

@@ -109,7 +109,8 @@ impl Library {
         let file = Arc::new(file);
         if let Some(build_id) = &file.build_id {
             // The program itself goes before what was split off it.
-            let better = self.by_build_id.get(build_id).is_none_or(|known| known.debug_only);
+            let known = self.by_build_id.get(build_id);
+            let better = known.is_none_or(|known| known.completeness() < file.completeness());
             if better {
                 self.by_build_id.insert(build_id.clone(), Arc::clone(&file));
             }

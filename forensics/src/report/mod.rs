@@ -4,21 +4,24 @@
 //! The JSON form is written down in `docs/report-schema.md`.
 
 mod by_size;
-mod confidence;
+mod diff;
 mod fragments;
 mod leaks;
 mod model;
 mod owners;
 mod registers;
 mod selection;
+mod tables;
 mod tame;
 pub mod text;
 mod why;
 
 pub use by_size::PayloadSizeReport;
-pub use confidence::{Confidence, Level, PoolConfidence};
+pub use diff::{
+    Comparison, DiffReport, HeldReport, OwnerDiff, PoolDiff, SnapshotReport, StepReport,
+};
 pub use fragments::{FragmentReport, FrameReport, details, preview};
-pub use leaks::{LeakReport, LostReport, PoolLoss, PoolName};
+pub use leaks::{LeakReport, LostReport, PoolLoss};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,
@@ -26,9 +29,10 @@ pub use model::{
 pub use owners::OwnerReport;
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
+pub use tables::TablesReport;
 pub use tame::Tame;
 pub use why::{
-    Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, StepReport,
+    Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, WayPoint,
     WhyReport,
 };
 

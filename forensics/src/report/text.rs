@@ -14,8 +14,7 @@ use crate::gap::Gap;
 use crate::units::{milliseconds, size};
 
 pub use leaks::leaks;
-use paper::wrapped;
-pub(in crate::report) use paper::{lines, table};
+pub(in crate::report) use paper::{lines, table, wrapped};
 use pools::pools;
 pub use why::{refs, why};
 
@@ -91,6 +90,14 @@ fn heading(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "System     {} {}", header.kernel, header.machine)?;
         if !header.reason.is_empty() {
             writeln!(out, "Reason     {}", header.reason)?;
+        }
+        if let Some(series) = &header.series {
+            let every = match series.every_ms % 1000 {
+                0 => format!("{} s", series.every_ms / 1000),
+                _ => format!("{} ms", series.every_ms),
+            };
+            let (number, of, id) = (series.number, series.of, &series.id);
+            writeln!(out, "Series     sample {number} of {of}, every {every} ({id})")?;
         }
         for scope in &header.scope {
             writeln!(out, "Scope      {scope}")?;

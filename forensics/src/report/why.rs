@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::PoolName;
 use crate::addr::Addr;
-use crate::case::{Case, Connected, Member};
+use crate::case::{Case, Connected, Member, PoolName};
 use crate::kamailio::OwnerName;
 use crate::leak::{self, Graph, Hold, Marks, Node, Referrers, RootPlace, RootWord};
 use crate::num::narrow;
@@ -63,7 +62,7 @@ pub struct PathReport {
     /// Where it begins.
     pub root: RootReport,
     /// The fragments on the way; the last is the one that was asked for.
-    pub steps: Vec<StepReport>,
+    pub steps: Vec<WayPoint>,
 }
 
 /// A word outside the pools' fragments.
@@ -103,7 +102,7 @@ pub enum RootKind {
 
 /// A fragment on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StepReport {
+pub struct WayPoint {
     /// Which.
     #[serde(flatten)]
     pub fragment: NodeReport,
@@ -131,7 +130,7 @@ pub struct Referred {
     /// Roots.
     pub roots: Vec<RootReport>,
     /// Words of other fragments.
-    pub references: Vec<StepReport>,
+    pub references: Vec<WayPoint>,
 }
 
 /// A case whose pointers were followed, for questions about single fragments.
@@ -211,8 +210,8 @@ impl Known<'_> {
             let pairs = path.steps.iter().zip(path.steps.iter().skip(1));
             let last = path.steps.last().and_then(|last| self.node(*last));
             let ways = pairs.filter_map(|(from, to)| self.words(*from, *to).into_iter().next());
-            let last = last.map(|fragment| StepReport { fragment, at: None, value: None });
-            let steps: Vec<StepReport> = ways.chain(last).collect();
+            let last = last.map(|fragment| WayPoint { fragment, at: None, value: None });
+            let steps: Vec<WayPoint> = ways.chain(last).collect();
             let roots = self.roots(&path.roots);
             reports.extend(roots.into_iter().map(|root| PathReport { root, steps: steps.clone() }));
         }
@@ -221,10 +220,10 @@ impl Known<'_> {
     }
 
     /// The words of a fragment that lead to another.
-    fn words(&self, from: Node, to: Node) -> Vec<StepReport> {
+    fn words(&self, from: Node, to: Node) -> Vec<WayPoint> {
         let Some(fragment) = self.node(from) else { return Vec::new() };
         let words = self.graph.words_between(from, to).into_iter();
-        let step = |(at, value)| StepReport {
+        let step = |(at, value)| WayPoint {
             fragment: fragment.clone(),
             at: Some(at),
             value: Some(Addr(value)),

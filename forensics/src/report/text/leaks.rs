@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::gaps;
 use super::paper::{lines, table, wrapped};
-use crate::report::{Confidence, LeakReport, Level, LostReport, PoolLoss};
+use super::{findings, gaps};
+use crate::case::{Level, Trust};
+use crate::report::{LeakReport, LostReport, PoolLoss};
 use crate::units::{count, size};
 
 /// The report of `forensics leaks`, with at most `top` owners in each list.
@@ -32,11 +33,13 @@ pub fn leaks(report: &LeakReport, top: usize, out: &mut dyn Write) -> io::Result
         writeln!(out, "On a stack or in a register only: in use right now, or lost on return")?;
         owners(&report.on_stacks.iter().collect::<Vec<_>>(), top, out)?;
     }
+    report.tables.text(out)?;
+    findings(&report.findings, out)?;
     gaps(&report.gaps, out)
 }
 
 /// What is missing among the roots, and whom that does not concern.
-fn trust(confidence: &Confidence, out: &mut dyn Write) -> io::Result<()> {
+fn trust(confidence: &Trust, out: &mut dyn Write) -> io::Result<()> {
     if confidence.level == Level::High {
         return Ok(());
     }

@@ -21,7 +21,7 @@ pub(in crate::report) fn table(header: &[&str], left_from: usize) -> Table {
 }
 
 /// Prose in lines of at most [`WIDTH`] columns; lines after the first are indented as far.
-pub(super) fn wrapped(start: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
+pub(in crate::report) fn wrapped(start: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
     let indent = start.len();
     let mut line = start.to_owned();
     for word in text.split(' ') {

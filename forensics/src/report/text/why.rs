@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::paper::wrapped;
 use crate::addr::Addr;
-use crate::report::{Held, NodeReport, RefsReport, RootReport, StepReport, WhyReport};
+use crate::report::{Held, NodeReport, RefsReport, RootReport, WayPoint, WhyReport};
 use crate::units::{count, size};
 
 /// References that are told one by one.
@@ -88,7 +88,7 @@ fn root(root: &RootReport, out: &mut dyn Write) -> io::Result<()> {
     wrapped("  ", &text, out)
 }
 
-fn step(arrow: &str, step: &StepReport, out: &mut dyn Write) -> io::Result<()> {
+fn step(arrow: &str, step: &WayPoint, out: &mut dyn Write) -> io::Result<()> {
     let NodeReport { pool, payload, bytes, owner } = &step.fragment;
     let text = format!("{arrow}{payload} {pool}, {}, {owner}", size(*bytes));
     wrapped("    ", &text, out)?;

@@ -2,26 +2,25 @@
 
 use serde::Serialize;
 
-use super::PoolName;
-use crate::case::{Case, Member, Pool, describe};
+use super::{Case, Member, Pool, PoolName, describe};
 use crate::kamailio::PoolKind;
 use crate::memory::{Content, Segment};
 use crate::units::{count, size};
 
 /// How far "unreachable" can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Confidence {
+pub struct Trust {
     /// `high` if every root of every process of the group is known, else `low`.
     pub level: Level,
     /// What is missing, for a person; empty for `high`.
     pub missing: Vec<String>,
     /// The same for each pool: what is missing elsewhere may not matter to a private one.
-    pub pools: Vec<PoolConfidence>,
+    pub pools: Vec<PoolTrust>,
 }
 
 /// How far "unreachable" can be trusted in one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PoolConfidence {
+pub struct PoolTrust {
     /// Which.
     pub pool: PoolName,
     /// The trust.
@@ -40,13 +39,20 @@ pub enum Level {
     Low,
 }
 
+impl Trust {
+    /// Whether every root of a pool is known.
+    pub fn is_high(&self, pool: PoolName) -> bool {
+        self.pools.iter().any(|known| known.pool == pool && known.level == Level::High)
+    }
+}
+
 impl Level {
     fn of(missing: &[String]) -> Self {
         if missing.is_empty() { Self::High } else { Self::Low }
     }
 }
 
-impl Confidence {
+impl Trust {
     /// Of a case. Its words: what of the roots is not in the input.
     pub fn of(case: &Case) -> Self {
         let group = absent_processes(case);
@@ -72,7 +78,7 @@ impl Confidence {
                 .chain(no_shared(case).filter(|_| !shared(pool)))
                 .collect();
             let level = Level::of(&missing);
-            PoolConfidence { pool: PoolName::of(case, pool), level, missing }
+            PoolTrust { pool: PoolName::of(case, pool), level, missing }
         });
         let pools = pools.collect();
         let all = group.into_iter().chain(of_member.into_iter().flatten());

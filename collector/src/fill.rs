@@ -1,0 +1,258 @@
+//! Everything between a bundle's first member and its last ones: what is asked before the freeze,
+//! the frozen part, and what is asked after it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bundle::{Outcome, Phase, SeriesRecord, SourceRecord, member};
+
+use crate::bundle_writer::Bundle;
+use crate::capture::{self, Estimate, Snapshot};
+use crate::cli::Options;
+use crate::copy::Store;
+use crate::evidence::{self, Source, WhichModules};
+use crate::freeze::Limits;
+use crate::header;
+use crate::number::human;
+use crate::privilege::Rights;
+use crate::progress::Progress;
+use crate::run::Order;
+use crate::schedule;
+use crate::summary::milliseconds;
+use crate::survey::Choices;
+use crate::sys;
+use crate::target::Target;
+
+/// What stays the same while one bundle is filled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) rights: &'a Rights,
+    pub(crate) choices: Choices,
+    pub(crate) begun: Instant,
+}
+
+/// What a bundle was filled with.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) target: Target,
+    /// When the group was frozen, or would have been.
+    pub(crate) frozen: Instant,
+    /// How long it had taken until it could be.
+    pub(crate) preparation: Duration,
+}
+
+impl Job<'_> {
+    /// Everything between the bundle's creation and its sealing.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn fill(
+        self,
+        order: Order,
+        estimate: Estimate,
+        store: Store,
+        bundle: &mut Bundle,
+        mut progress: Progress,
+    ) -> anyhow::Result<Filled> {
+        let pools_only = order.pools_only();
+        let Order { mut target, sample, .. } = order;
+        bundle.begin("collector");
+        let series = sample.as_ref().map(|sample| sample.series.clone());
+        bundle.add_json(member::HEADER, &header::header(self.options, &target, series))?;
+        bundle.checkpoint()?;
+
+        let samples = Arc::default();
+        let modules = match self.options.modules {
+            WhichModules::All | WhichModules::Own if pools_only => WhichModules::Tables,
+            wanted => wanted,
+        };
+        let context = |target: &Target, surveys| evidence::Context {
+            target: target.clone(),
+            surveys,
+            modules,
+            samples: Arc::clone(&samples),
+        };
+        let early = Arc::new(context(&target, std::collections::BTreeMap::new()));
+        let sampled = Instant::now();
+        self.run_sources(Phase::BeforeFreeze, &early, bundle, &progress)?;
+        bundle.checkpoint()?;
+
+        let took = self.begun.elapsed();
+        let due = sample.as_ref().and_then(|sample| sample.due);
+        if let Some(due) = due {
+            schedule::wait_until(due.at);
+        }
+        let ready = Instant::now();
+        bundle.manifest().series = sample.map(|sample| SeriesRecord {
+            sample: sample.series,
+            frozen_monotonic_ns: None,
+            missed_intervals: due.map_or(0, |due| due.missed),
+        });
+        let mut snapshot = Snapshot::default();
+        if !sys::interrupted() {
+            snapshot = self.memory(&mut target, estimate, store, bundle, &mut progress)?;
+        }
+        if bundle.manifest().processes.is_empty() {
+            let records = target.processes.iter().map(|process| process.record(&[]));
+            bundle.manifest().processes.extend(records);
+        }
+        bundle.checkpoint()?;
+
+        let gap = Duration::from_millis(if pools_only { 0 } else { self.options.sample_gap });
+        schedule::wait_until(sampled + gap);
+        let late = Arc::new(context(&target, std::mem::take(&mut snapshot.surveys)));
+        self.run_sources(Phase::AfterThaw, &late, bundle, &progress)?;
+        Ok(Filled { frozen: snapshot.frozen.unwrap_or(ready), preparation: took, snapshot, target })
+    }
+
+    fn run_sources(
+        self,
+        phase: Phase,
+        context: &Arc<evidence::Context>,
+        bundle: &mut Bundle,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        for source in evidence::ALL.iter().filter(|source| source.phase() == phase) {
+            if sys::interrupted() {
+                break;
+            }
+            if let Some(why) = self.unwanted(*source) {
+                bundle.record(SourceRecord {
+                    name: source.name().to_owned(),
+                    phase,
+                    started: jiff::Zoned::now().to_string(),
+                    micros: 0,
+                    outcome: Outcome::Skipped { why: why.into() },
+                });
+                continue;
+            }
+            let before = bundle.content_length();
+            evidence::run(*source, context, bundle)?;
+            let length = human(bundle.content_length().saturating_sub(before));
+            progress.line(format_args!("{}: {length}", source.name()));
+        }
+        Ok(())
+    }
+
+    /// Why a source is not asked.
+    fn unwanted(self, source: &dyn Source) -> Option<&'static str> {
+        if self.options.without.iter().any(|name| name == source.name()) {
+            Some("not wanted (--without)")
+        } else if self.choices.pools_only.is_some() && !source.serves_pools() {
+            Some("not needed for the pools (--earlier pools)")
+        } else {
+            None
+        }
+    }
+
+    /// The frozen part, and its members.
+    fn memory(
+        self,
+        target: &mut Target,
+        estimate: Estimate,
+        mut store: Store,
+        bundle: &mut Bundle,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Snapshot> {
+        let Self { options, rights, choices, .. } = self;
+        let started = jiff::Zoned::now().to_string();
+        let begun = Instant::now();
+        bundle.begin("memory");
+        let record = |bundle: &mut Bundle, outcome: Outcome| {
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let (name, started) = ("memory".to_owned(), started.clone());
+            bundle.record(SourceRecord { name, phase: Phase::Frozen, started, micros, outcome });
+        };
+        if let Some(words) = &rights.words
+            && !options.no_memory
+        {
+            progress.line(format_args!("cannot trace {} processes: {words}", rights.refused));
+            bundle.gap(format!("memory and registers of {} processes", rights.refused), words);
+            if rights.refused == target.processes.len() {
+                record(bundle, Outcome::Failed { error: words.clone() });
+                return Ok(Snapshot::default());
+            }
+        }
+        if options.no_memory {
+            record(bundle, Outcome::Skipped { why: "not wanted (--no-memory)".into() });
+            return Ok(Snapshot::default());
+        }
+        if let Some(words) = &rights.map_files_words {
+            bundle.gap("which pages of shared memory exist, and replaced files", words);
+            progress.line(format_args!("shared memory may miss pages: {words}"));
+        }
+        for process in &mut target.processes {
+            if estimate.surveys.contains_key(&process.pid) {
+                process.read_memory_facts();
+            }
+        }
+        let limits = Limits {
+            stop: Duration::from_millis(options.stop_timeout),
+            pause: options.pause_limit(),
+        };
+        progress.line(format_args!("freezing {} processes", target.processes.len()));
+        let frozen = Instant::now();
+        if let Some(series) = &mut bundle.manifest().series {
+            series.frozen_monotonic_ns = Some(sys::monotonic());
+        }
+        let mut snapshot = match capture::take(target, estimate, &mut store, choices, limits) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                progress.line(format_args!("cannot freeze: {error}"));
+                record(bundle, Outcome::Failed { error: error.to_string() });
+                return Ok(Snapshot::default());
+            }
+        };
+        snapshot.frozen = Some(frozen);
+        let longest = snapshot.longest_pause().map(|pause| pause.length).unwrap_or_default();
+        progress.line(format_args!(
+            "thawed: {} processes, {} threads stood still for at most {}",
+            snapshot.pauses.len(),
+            snapshot.threads.iter().filter(|thread| thread.unstopped.is_none()).count(),
+            milliseconds(longest)
+        ));
+        let (copied, time) = snapshot.copied;
+        let rate = f64_of(copied) / time.as_secs_f64().max(0.000_001);
+        progress.line(format_args!(
+            "copied {} ({copied} bytes) in {}, {}/s",
+            human(copied),
+            milliseconds(time),
+            human(u64_of(rate))
+        ));
+
+        let at = bundle.content_length();
+        progress.start(snapshot.length());
+        let writing = Instant::now();
+        let result = snapshot.write(target, bundle, &|bytes| progress.at(bytes.saturating_sub(at)));
+        progress.end();
+        result?;
+        // The copy may be most of what our control group allows; the modules need room too.
+        snapshot.saved.clear();
+        snapshot.pools.clear();
+        drop(store);
+        let written = bundle.content_length().saturating_sub(at);
+        let rate = f64_of(written) / writing.elapsed().as_secs_f64().max(0.000_001);
+        progress.line(format_args!("memory: {}, {}/s", human(written), human(u64_of(rate))));
+        record(
+            bundle,
+            if snapshot.expired {
+                Outcome::TimedOut { after_ms: u64::try_from(limits.pause.as_millis()).unwrap_or(0) }
+            } else {
+                Outcome::Collected
+            },
+        );
+        Ok(snapshot)
+    }
+}
+
+/// For rates only: precision does not matter.
+fn f64_of(bytes: u64) -> f64 {
+    let thousands = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+    f64::from(thousands) * 1024.0
+}
+
+fn u64_of(rate: f64) -> u64 {
+    Duration::try_from_secs_f64(rate).map_or(0, |seconds| seconds.as_secs())
+}

@@ -1,0 +1,94 @@
+//! What the operator is told on stdout when a bundle is sealed.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bundle::Outcome;
+
+use crate::number::human;
+use crate::run::{Collected, Ending};
+
+/// Everything about one bundle, without the verdict.
+pub(crate) fn of(collected: &Collected) -> String {
+    let Collected { manifest, snapshot, target, .. } = collected;
+    let mut text = format!("bundle: {}\n", file(collected));
+    if let Some(longest) = snapshot.longest_pause() {
+        let time = milliseconds(longest.length);
+        text += &format!("pause: at most {time} (process {})\n", longest.pid);
+    }
+    for pause in &snapshot.pauses {
+        let process = target.processes.iter().find(|process| process.pid == pause.pid);
+        let stopped = process.is_some_and(|process| process.was_stopped);
+        let note = if stopped { ", was stopped before and still is" } else { "" };
+        text += &format!("  process {}: {}{note}\n", pause.pid, milliseconds(pause.length));
+    }
+    for process in &manifest.processes {
+        for thread in &process.unstopped {
+            text += &format!(
+                "not stopped: thread {} of process {}: {}\n",
+                thread.tid, process.pid, thread.why
+            );
+        }
+    }
+    for source in &manifest.sources {
+        match &source.outcome {
+            Outcome::Failed { error } => text += &format!("failed: {}: {error}\n", source.name),
+            Outcome::TimedOut { after_ms } => {
+                text += &format!("timed out: {} after {after_ms} ms\n", source.name);
+            }
+            Outcome::Collected | Outcome::Skipped { .. } => {}
+        }
+    }
+    const SHOWN: usize = 20;
+    for gap in manifest.gaps.iter().take(SHOWN) {
+        text += &format!("missing: {}: {}\n", gap.what, gap.why);
+    }
+    if manifest.gaps.len() > SHOWN {
+        text += &format!("missing: {} more, in the manifest\n", manifest.gaps.len() - SHOWN);
+    }
+    text
+}
+
+/// What the operator may do now.
+pub(crate) fn verdict(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Complete => "safe to restart now\n",
+        Ending::Incomplete => {
+            "incomplete: what is missing above is lost with a restart; apart from that, safe to \
+             restart now\n"
+        }
+        Ending::Interrupted => "interrupted: the group runs again; the bundle is only a part\n",
+    }
+}
+
+/// One line for a sample that others follow; what it lacks, in a second one.
+pub(crate) fn of_sample(collected: &Collected, number: u32, of: u32) -> String {
+    let mut text = format!("sample {number} of {of}: {}", file(collected));
+    if let Some(longest) = collected.snapshot.longest_pause() {
+        text += &format!(", pause at most {}", milliseconds(longest.length));
+    }
+    text.push('\n');
+    let missing = collected.manifest.gaps.iter().filter(|gap| !gap.expected);
+    let missing: Vec<&str> = missing.map(|gap| gap.what.as_str()).collect();
+    if let [first, others @ ..] = missing.as_slice() {
+        let more =
+            if others.is_empty() { String::new() } else { format!(", {} more", others.len()) };
+        text += &format!("  missing: {first}{more} (why is in its manifest)\n");
+    }
+    text
+}
+
+fn file(collected: &Collected) -> String {
+    let length = collected.length;
+    format!("{} ({}, {length} bytes)", collected.path.display(), human(length))
+}
+
+/// Writes to stdout. A broken pipe is no error.
+pub(crate) fn say(text: &str) {
+    io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// `12.8 ms`
+pub(crate) fn milliseconds(duration: Duration) -> String {
+    format!("{}.{} ms", duration.as_millis(), duration.subsec_micros() % 1000 / 100)
+}

@@ -1,0 +1,173 @@
+//! Entries of the htable module: `_ht_root` leads to a list of tables, each with slots that are
+//! doubly linked lists of cells sorted by hash.
+//!
+//! An entry's end is a `time_t`. In a table without `autoexpire` none ends, whatever the field
+//! holds. Entries do not record when they were made.
+
+use std::collections::BTreeMap;
+
+use super::held::{Held, PastEnd, TableLayout};
+use super::view::{Doubt, Record, View, ensure};
+use super::{Described, Table, agreeing};
+use crate::addr::Addr;
+use crate::layout::{Layout, NoField};
+
+pub(super) struct Htable;
+
+/// Offsets in `struct _ht` and `struct _ht_cell`.
+struct Shape {
+    /// `htsize`, an `unsigned int`: slots.
+    slots: u64,
+    /// `entries`
+    entries: u64,
+    /// `next`
+    next: u64,
+    cell: Cell,
+}
+
+struct Cell {
+    /// `sizeof`; the name follows at once.
+    size: u64,
+    prev: u64,
+    next: u64,
+}
+
+const CELL: Cell = Cell { size: 72, prev: 56, next: 64 };
+
+/// Debian's 5.4.4 has the first, its 5.6.3 and 6.0.1 the second. Later ones, whose cells have a
+/// `last_modified`, are known by their debug information only.
+const KNOWN: [(&str, Shape); 2] = [
+    ("htable of 312 bytes", Shape { slots: 204, entries: 296, next: 304, cell: CELL }),
+    ("htable of 320 bytes", Shape { slots: 212, entries: 304, next: 312, cell: CELL }),
+];
+
+// The same in all builds seen, 5.2 to 6.2.
+const NAME: u64 = 0;
+const NAME_LENGTH: u64 = 8;
+const EXPIRE_AFTER: u64 = 20;
+const SLOT: u64 = 32;
+const SLOT_FIRST: u64 = 8;
+const SLOT_LOCK: u64 = 16;
+const CELL_HASH: u64 = 0;
+const CELL_LENGTH: u64 = 4;
+const CELL_NAME: u64 = 16;
+const CELL_NAME_LENGTH: u64 = 24;
+const CELL_EXPIRE: u64 = 48;
+
+impl Table for Htable {
+    fn module(&self) -> &'static str {
+        "htable"
+    }
+
+    fn root(&self) -> &'static str {
+        "_ht_root"
+    }
+
+    fn structures(&self) -> &'static [&'static str] {
+        &["_ht", "_ht_cell"]
+    }
+
+    fn read(&self, view: &View<'_>, root: Addr, described: &Described) -> Result<Vec<Held>, Doubt> {
+        agreeing(described, Shape::bind, &KNOWN, view, |shape, layout| {
+            let mut held = Vec::new();
+            let mut at = root;
+            while !at.is_null() {
+                let table = view.whole(at, shape.next.saturating_add(8))?;
+                held.push(shape.table(view, &table, layout)?);
+                at = table.pointer(shape.next)?;
+            }
+            // The list's last is the configuration's first.
+            held.reverse();
+            Ok(held)
+        })
+    }
+}
+
+/// What a table adds up to.
+#[derive(Default)]
+struct Sum {
+    entries: u64,
+    /// As if the table's entries ended.
+    past: PastEnd,
+}
+
+impl Shape {
+    fn bind(layouts: &[Layout]) -> Result<Self, NoField> {
+        let table = Layout::find(layouts, "_ht")?;
+        let cell = Layout::find(layouts, "_ht_cell")?;
+        Ok(Self {
+            slots: table.offset("htsize")?,
+            entries: table.offset("entries")?,
+            next: table.offset("next")?,
+            cell: Cell { size: cell.size, prev: cell.offset("prev")?, next: cell.offset("next")? },
+        })
+    }
+
+    fn table(
+        &self,
+        view: &View<'_>,
+        table: &Record<'_>,
+        layout: &TableLayout,
+    ) -> Result<Held, Doubt> {
+        let slots = table.int(self.slots)?;
+        ensure(slots.is_power_of_two(), table.at, "its number of slots is no power of two")?;
+        let ends = table.int(EXPIRE_AFTER)? > 0;
+        let mut sum = Sum::default();
+        let array = view.array(table.pointer(self.entries)?, u64::from(slots), SLOT)?;
+        for (index, slot) in array.iter() {
+            self.cell.slot(view, &slot?, (index, slots), &mut sum)?;
+        }
+        let past = if ends { view.clock.now.map(|_| sum.past) } else { Some(PastEnd::default()) };
+        Ok(Held {
+            module: "htable",
+            name: view.name(table.pointer(NAME)?, table.int(NAME_LENGTH)?),
+            slots: u64::from(slots),
+            entries: sum.entries,
+            states: BTreeMap::new(),
+            past_end: past,
+            oldest_seconds: None,
+            layout: layout.clone(),
+        })
+    }
+}
+
+impl Cell {
+    /// The cells in one slot.
+    fn slot(
+        &self,
+        view: &View<'_>,
+        slot: &Record<'_>,
+        (index, slots): (u64, u32),
+        sum: &mut Sum,
+    ) -> Result<(), Doubt> {
+        let locked = slot.int(SLOT_LOCK)? != 0;
+        let before = sum.entries;
+        let (mut previous, mut hash, mut at) = (Addr::NULL, 0, slot.pointer(SLOT_FIRST)?);
+        while !at.is_null() {
+            sum.entries = sum.entries.saturating_add(1);
+            let cell = self.read(view, at)?;
+            let own_hash = cell.int(CELL_HASH)?;
+            let of_slot = u64::from(own_hash & slots.saturating_sub(1)) == index;
+            ensure(of_slot && own_hash >= hash, at, "an entry in the wrong slot")?;
+            let links = cell.pointer(self.prev)? == previous || locked;
+            ensure(links, at, "an entry does not lead back to the one before")?;
+            let end = cell.time(CELL_EXPIRE)?;
+            let late = view.clock.since(end).filter(|late| end != 0 && *late > 0);
+            late.into_iter().for_each(|late| sum.past.add(late));
+            (previous, hash, at) = (at, own_hash, cell.pointer(self.next)?);
+        }
+        let counted = u64::from(slot.int(0)?) == sum.entries.saturating_sub(before);
+        ensure(counted || locked, slot.at, "a slot counts other entries than it holds")
+    }
+
+    /// A cell, whose name lies right behind it.
+    fn read<'a>(&self, view: &View<'a>, at: Addr) -> Result<Record<'a>, Doubt> {
+        let cell = view.whole(at, self.size)?;
+        let length = u64::from(cell.int(CELL_LENGTH)?);
+        let needed = self.size.saturating_add(u64::from(cell.int(CELL_NAME_LENGTH)?));
+        let fits = view.fragment(at).is_some_and(|held| needed < length && length <= held);
+        let named = cell.pointer(CELL_NAME)? == cell.field(self.size);
+        ensure(fits && named, at, "not an entry of this layout")?;
+        Ok(cell)
+    }
+}
