@@ -80,12 +80,6 @@ impl Search<'_> {
             assert_eq!(self.word(process, number(at)), number(&path.root.value), "{why:#?}");
         }
         path.steps.iter().for_each(|step| self.assert_word(step, process));
-        println!(
-            "a stale word: {} of process {process} leads to {} through {} fragments",
-            path.root.place,
-            path.steps.last().map(|step| &step.payload[..]).unwrap_or_default(),
-            path.steps.len() - 1
-        );
     }
 
     #[track_caller]
