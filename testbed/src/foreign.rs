@@ -4,14 +4,14 @@
 //! a mount namespace of its own, which ends with its processes. A release that cannot be fetched
 //! fails the test with what `mmdebstrap` said.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::tools::run;
+use crate::tools::{self, run};
 
-/// For fetching and unpacking one release; it takes half a minute.
+/// For fetching and unpacking one release; it takes half a minute to a minute.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Enters `$1` and becomes the rest of the arguments, with the same process ID.
@@ -20,6 +20,13 @@ mount -t proc proc \"$root/proc\"
 mount --rbind /dev \"$root/dev\"
 exec chroot \"$root\" \"$@\"";
 
+/// Where the tests of this build keep their roots, for all of them.
+pub fn directory() -> PathBuf {
+    let directory = tools::build_directory().join("roots");
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
 /// A root directory.
 #[derive(Debug)]
 pub struct Root {
@@ -27,19 +34,36 @@ pub struct Root {
 }
 
 impl Root {
-    /// Installs a release, for instance `bullseye`, with its Kamailio below `parent`.
+    /// A release, for instance `bullseye`, with its Kamailio below [`directory`]: the one that an
+    /// earlier test has made there, else a new one.
     #[track_caller]
-    pub fn make(release: &str, parent: &Path) -> Self {
+    pub fn of(release: &str) -> Self {
+        let parent = directory();
+        // Whoever comes second waits; the lock goes with the file.
+        let lock = File::create(parent.join(format!("{release}.lock"))).unwrap();
+        lock.lock().unwrap();
         let directory = parent.join(release);
+        if !directory.exists() {
+            let unfinished = parent.join(format!("{release}.unfinished"));
+            if unfinished.exists() {
+                fs::remove_dir_all(&unfinished).unwrap();
+            }
+            Self::make(release, &unfinished);
+            fs::rename(&unfinished, &directory).unwrap();
+        }
+        Self { directory }
+    }
+
+    #[track_caller]
+    fn make(release: &str, directory: &Path) {
         // A PID namespace too: when the deadline passes or the test ends, everything inside ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--mount"]);
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["mmdebstrap", "--variant=minbase", "--include=kamailio", release]);
-        command.arg(&directory).arg(mirror());
+        command.arg(directory).arg(mirror());
         run(&mut command, PATIENCE).expect(&[0]);
         assert!(directory.join("usr/sbin/kamailio").is_file(), "{release} has no Kamailio");
-        Self { directory }
     }
 
     /// Where it is.

@@ -44,12 +44,17 @@ pub fn attached(pid: u32, commands: &[&str]) -> String {
     run(&mut command, PATIENCE).text()
 }
 
-/// What gdb prints while it runs a script in a live process, which goes on afterwards.
+/// The same where the program's files lie below `sysroot`; the program is Kamailio.
 #[track_caller]
-pub fn script(pid: u32, script: &Path) -> String {
+pub fn attached_below(sysroot: &Path, pid: u32, commands: &[String]) -> String {
     let mut command = gdb();
-    command.arg("-p").arg(pid.to_string()).arg("-x").arg(script);
-    run(&mut command, PATIENCE).expect(&[0]).text()
+    command.arg("-iex").arg(format!("set sysroot {}", sysroot.display()));
+    for text in commands {
+        command.args(["-ex", text]);
+    }
+    command.arg(sysroot.join("usr/sbin/kamailio")).arg("-p").arg(pid.to_string());
+    let finished = run(&mut command, PATIENCE);
+    format!("{}{}", finished.text(), finished.errors())
 }
 
 /// The command that makes [`answers`]: gdb about a core of `executable`, with the program's files

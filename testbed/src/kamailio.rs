@@ -81,6 +81,10 @@ pub struct Instance {
     rpc: Rpc,
 }
 
+/// A variable in the environment of an instance, and so at the upper end of its stacks; nobody
+/// reads it, and its text has room for a pointer.
+const ROOM: (&str, &str) = ("ROOM_FOR_POINTERS", "--------------------------------");
+
 /// Processes of an instance with the configuration of these tests.
 pub const PROCESSES: usize = 12;
 
@@ -139,6 +143,7 @@ impl Instance {
         if let Some(private) = options.private_manager {
             command.arg("-X").arg(private.name());
         }
+        command.env(ROOM.0, ROOM.1);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = match command.spawn() {
             Ok(child) => child,

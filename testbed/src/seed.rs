@@ -1,7 +1,7 @@
 //! Chance that can be had again: every choice follows from one number, which a test prints.
 
 /// The variable that gives the number of an earlier run.
-pub const VARIABLE: &str = "DAMAGE_SEED";
+pub const VARIABLE: &str = "TEST_SEED";
 
 /// A source of choices (SplitMix64: every number is as good a seed as any other).
 #[derive(Clone, Debug)]
@@ -39,6 +39,12 @@ impl Seed {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u32, high: u32) -> u32 {
+        let choices = u64::from(high.saturating_sub(low)) + 1;
+        low + u32::try_from(self.number() % choices).unwrap()
     }
 
     /// One of `things`; `None` if there are none.

@@ -218,11 +218,16 @@ pub fn collect(pid: u32, output: &Path) -> Finished {
 /// An empty directory below the build directory, where large files of `name`'s tests may lie
 /// until the next run.
 pub fn scratch(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let directory = test.ancestors().nth(2).unwrap().join("testbed").join(name);
+    let directory = build_directory().join(name);
     if directory.exists() {
         std::fs::remove_dir_all(&directory).unwrap();
     }
     std::fs::create_dir_all(&directory).unwrap();
     directory
+}
+
+/// Where the tests of this build keep large files.
+pub fn build_directory() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("testbed")
 }

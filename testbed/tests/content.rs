@@ -18,7 +18,7 @@ use testbed::gdb;
 use testbed::kamailio::{Instance, Options};
 use testbed::load::{self, Kind};
 use testbed::memlog::hex;
-use testbed::plant::{Into, Plan};
+use testbed::plant::{Into, Kind as Pool, Place, Plan, Wanted};
 use testbed::tools::{self, forensics, run};
 
 /// Lines of planted fragments: no function of Kamailio's has so many.
@@ -60,24 +60,27 @@ fn slots(bundle: &Path) -> u64 {
 
 fn plan(table: u64) -> Plan {
     let mut plan = Plan::default();
-    for number in 0..MESSAGES {
-        let name = format!("m{number}");
-        plan.take(&name, Into::Shm, 400, MESSAGE);
-        plan.write(&format!("${name}+16"), message().as_bytes());
+    let inside = |index, offset| Place::Fragment { index, offset };
+    let wanted = |pool, size, line| Wanted { pool, size, owner: 0, line };
+    for _ in 0..MESSAGES {
+        let message_at = plan.allocate(wanted(Pool::Shm, 400, MESSAGE));
+        plan.write(inside(message_at, 16), message().as_bytes());
     }
-    plan.forget(Into::Shm, EMPTIES, 96, EMPTY);
-    plan.chunk("chunk");
+    for _ in 0..EMPTIES {
+        plan.allocate(wanted(Pool::Shm, 96, EMPTY));
+    }
+    let chunk = plan.chunk(64);
     for _ in 0..FEW {
-        plan.take("p", Into::Shm, 64, POINTING);
-        plan.link("$p", "(long)&_shm_root");
-        plan.link("$p+8", "$p+32");
-        plan.link("$p+16", "$chunk");
-        plan.take("k", Into::Pkg, 80, PRIVATE);
-        plan.write("$k", b"sip:carol@192.0.2.44");
+        let pointing = plan.allocate(wanted(Pool::Shm, 64, POINTING));
+        plan.write_address(inside(pointing, 0), Place::Symbol { name: "_shm_root" });
+        plan.point(inside(pointing, 8), pointing, Into::Plus(32));
+        plan.write_address(inside(pointing, 16), Place::Chunk { index: chunk, offset: 0 });
+        let private = plan.allocate(wanted(Pool::Pkg, 80, PRIVATE));
+        plan.write(inside(private, 0), b"sip:carol@192.0.2.44");
     }
     // The table's slots forget their cells, which point at one another and at their own texts.
     for slot in 0..SLOTS {
-        plan.link(&format!("{table:#x}+{}", slot * 32 + 8), "0");
+        plan.write(Place::Address { address: table + slot * 32 + 8 }, &[0; 8]);
     }
     plan
 }
@@ -97,7 +100,7 @@ fn scene() -> Scene {
     let worker = *instance.pids().get(1).unwrap();
     let before = scratch.join("before.tar.zst");
     tools::collect(instance.main_pid(), &before);
-    plan(slots(&before)).carry_out(worker, &scratch);
+    plan(slots(&before)).carry_out(worker, Path::new("/"), &scratch);
     let bundle = scratch.join("lost.tar.zst");
     tools::collect(instance.main_pid(), &bundle);
     Scene { instance, worker, bundle, scratch }

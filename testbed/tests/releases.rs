@@ -17,7 +17,7 @@ use std::process::Command;
 use std::thread::JoinHandle;
 
 use testbed::analysis::{Heap, Pool};
-use testbed::foreign::Root;
+use testbed::foreign::{self, Root};
 use testbed::kamailio::{Instance, Manager, Options};
 use testbed::memlog::{Owner, Share};
 use testbed::tools::Finished;
@@ -45,15 +45,12 @@ struct Release {
 #[test]
 fn every_release_with_every_manager() {
     let scratch = tools::scratch("releases");
-    let roots = scratch.join("roots");
-    fs::create_dir(&roots).unwrap();
     let make = |release: Release| -> JoinHandle<Root> {
-        let roots = roots.clone();
-        std::thread::spawn(move || Root::make(release.name, &roots))
+        std::thread::spawn(move || Root::of(release.name))
     };
     let ready = |root: JoinHandle<Root>| root.join().expect("the release can be fetched");
     let (bullseye, trixie) = (make(BULLSEYE), make(TRIXIE));
-    let bench = Bench { scratch: scratch.clone(), roots: roots.clone() };
+    let bench = Bench { scratch: scratch.clone(), roots: foreign::directory() };
 
     // The host's own release, while the other two are fetched.
     let mut rows: Vec<String> =

@@ -263,15 +263,17 @@ impl Node {
 }
 
 /// Whether the last word of a payload is the allocator's old link to the payload's own header, whole
-/// or with its low bytes under the end of a text. It leads into the fragment before.
+/// or with its low bytes under the end of a text or cleared. It leads into the fragment before.
 fn ends_in_link(payload: &[u8], header: Addr) -> bool {
     let Some((rest, tail)) = payload.split_last_chunk::<8>() else { return false };
     let link = header.0.to_le_bytes();
     let kept = tail.iter().rev().zip(link.iter().rev()).take_while(|(one, other)| one == other);
     let written = tail.len().saturating_sub(kept.count());
     let Some((end, text)) = tail.get(..written).and_then(<[u8]>::split_last) else { return true };
+    // The functions that clear what they hand out clear only what was asked for.
+    let cleared = text.iter().all(|byte| *byte == 0);
     let mut text = rest.last().into_iter().chain(text);
-    *end == 0 && text.all(|byte| matches!(byte, b' '..=b'~'))
+    *end == 0 && (cleared || text.all(|byte| matches!(byte, b' '..=b'~')))
 }
 
 /// A set of fragments: one bit each.
@@ -317,8 +319,11 @@ mod tests {
         assert!(ends(b"/usr/lib/\0\x3d\x71\xdf\xc2\x7f\0\0".get(1..).unwrap()));
         assert!(ends(b"usr/lib/ab\0\xdf\xc2\x7f\0\0"), "two letters");
         assert!(!ends(b"usr/lib/ab\0\xde\xc2\x7f\0\0"), "another address");
+        // 145 and 147 bytes of 152, cleared.
+        assert!(ends(b"\x07\0\0\0\0\0\0\0\0\x3d\x71\xdf\xc2\x7f\0\0"));
+        assert!(ends(b"\x07\0\0\0\0\0\0\0\0\0\0\xdf\xc2\x7f\0\0"));
         // A list's pointer to a neighbour in the same 256 bytes, behind a number.
-        assert!(!ends(b"\x07\0\0\0\0\0\0\0\0\x3d\x71\xdf\xc2\x7f\0\0"));
+        assert!(!ends(b"\x07\0\0\0\0\0\0\0\x10\x3d\x71\xdf\xc2\x7f\0\0"));
         assert!(!ends(b"abcdefgh\x20\x3d\x71\xdf\xc2\x7f\0\0"));
         assert!(!ends(b"1234567"));
     }

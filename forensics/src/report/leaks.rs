@@ -99,6 +99,9 @@ pub struct LeakOptions {
     pub dump: Option<DumpOptions>,
 }
 
+/// Rules that speak of what is held, not of what is lost.
+const LEFT_OUT: [&str; 3] = ["process-not-captured", "pool-nearly-full", "pkg-owner-stands-out"];
+
 impl LeakReport {
     /// Of a case whose pointers were followed.
     ///
@@ -126,7 +129,7 @@ impl LeakReport {
             on_stacks: named(&found.on_stacks),
             tables: TablesReport::of(case),
             confidence: Trust::of(case),
-            findings: findings.filter(|finding| finding.rule != "process-not-captured").collect(),
+            findings: findings.filter(|finding| !LEFT_OUT.contains(&finding.rule)).collect(),
             gaps: case.gaps.clone(),
             dump,
             shown: options.shown,

@@ -1,6 +1,6 @@
 //! Damage in real cores, row by row: fragments are overwritten in the core of a worker that had
 //! traffic, at places that chance chooses, and all else must still be told as gdb's script told it
-//! of the sound core. `DAMAGE_SEED=…` repeats a run, as far as the addresses of another instance
+//! of the sound core. `TEST_SEED=…` repeats a run, as far as the addresses of another instance
 //! allow.
 #![expect(
     clippy::unwrap_used,
