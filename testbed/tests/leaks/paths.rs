@@ -30,7 +30,7 @@ pub(crate) fn assert_path(
     let hold = if sample.root == "stack" { "stack" } else { "data" };
     assert_eq!(held, hold, "{case}");
     let wanted = path(plan, planted, sample, worker);
-    let found: Vec<_> = alive.paths.iter().map(|route| told(route)).collect();
+    let found: Vec<_> = alive.paths.iter().map(told).collect();
     assert!(found.contains(&wanted), "{}: {wanted:#?} is not in {found:#?}", sample.name);
     assert!(alive.paths.iter().all(|route| !route.root.place.is_empty()), "{case}");
 }
