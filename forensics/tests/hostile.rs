@@ -94,8 +94,14 @@ fn file(folder: &tempfile::TempDir, content: &[u8]) -> PathBuf {
 fn try_everything(content: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder, content);
-    for words in [&[][..], &["--json"], &["heap", "--list"], &["info", "--registers"], &["verify"]]
-    {
+    for words in [
+        &[][..],
+        &["--json"],
+        &["heap", "--list"],
+        &["leaks", "--show-content"],
+        &["info", "--registers"],
+        &["verify"],
+    ] {
         let _ = run(words, &path);
     }
     let output = folder.path().join("core");

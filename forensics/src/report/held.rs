@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use rustc_hash::FxHashMap;
 
 use super::text::wrapped;
-
 use crate::addr::Addr;
 use crate::case::{Case, Pool};
 use crate::content::{ContentGroup, Reader, Shown, Sizes, Target};

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use super::paper::{lines, table, wrapped};
 use super::{findings, gaps};
 use crate::case::{Level, Trust};
-use crate::report::held;
-use crate::report::{LeakReport, LostReport, PoolLoss};
+use crate::report::{LeakReport, LostReport, PoolLoss, held};
 use crate::units::{count, size};
 
 /// The report of `forensics leaks`, with at most `top` owners in each list.
