@@ -49,15 +49,26 @@ def forensics_agrees(text, truth):
     return sums(pool["owners"], names) == sums(truth["owners"], names)
 
 
-def main(runs, truth_path, core, module, walk_qm, forensics, script):
+def leaks_agree(text, truth):
+    names = ("module", "function", "line", "fragments", "bytes")
+    found = json_in(text)
+    lost = [*names, "heads"]
+    return sums(found["unreachable"], lost) == sums(truth["unreachable"], lost) and sums(
+        found["on_stacks"], names
+    ) == sums(truth["on_stacks"], names)
+
+
+def main(runs, truth_path, core, module, walk_qm, read_all, forensics, script):
     with open(truth_path, encoding="utf-8") as file:
         truth = json.load(file)["pools"][0]
     block = truth["block"]
     gdb = ["gdb", "-nx", "-q", "-batch", "-iex", "set debuginfod enabled off", "-ex", f"source {script}"]
     readers = [
+        ("C, words summed", [read_all, core], lambda text, truth: text.strip().isdigit()),
         ("C, core mapped", [walk_qm, core, block], walk_qm_agrees),
         ("C, core read in pieces", [walk_qm, core, block, "read"], walk_qm_agrees),
         ("forensics heap", [forensics, "heap", core, "--module", module, "--pool", "shm", "--json"], forensics_agrees),
+        ("forensics leaks", [forensics, "leaks", core, "--module", module, "--json"], leaks_agree),
         ("gdb, kamailio.py", [*gdb, "-ex", "kam owners shm --json", module, core], kamailio_py_agrees),
     ]
     with open(core, "rb") as file:  # every reader finds the core in the page cache
@@ -70,14 +81,20 @@ def main(runs, truth_path, core, module, walk_qm, forensics, script):
     wrong, least = 0, {}
     for name, command, agrees in readers:
         results = [run(command) for _ in range(int(runs))]
-        right = all(code == 0 and agrees(text, truth) for code, text, *_ in results)
+        # 1 is a reader's word for a pool that is nearly full.
+        right = all(code in (0, 1) and agrees(text, truth) for code, text, *_ in results)
         wrong += not right
         least[name] = min(r[2] for r in results)
         cpu, wall = [r[2] for r in results], [r[3] for r in results]
         print(f"{name:<24}{min(cpu):>13.3f}{statistics.median(cpu):>9.3f}{statistics.median(wall):>16.3f}"
               f"{max(r[4] for r in results):>9.0f}  {'as known' if right else 'WRONG'}")
-    ratio = least["forensics heap"] / least["C, core mapped"]
-    print(f"forensics heap takes {ratio:.2f} times the CPU of C over the mapped core (least of each)")
+    for name, yardstick in (
+        ("forensics heap", "C, core mapped"),
+        ("forensics heap", "C, words summed"),
+        ("forensics leaks", "C, words summed"),
+        ("gdb, kamailio.py", "forensics heap"),
+    ):
+        print(f"{name} takes {least[name] / least[yardstick]:.2f} times the CPU of {yardstick} (least of each)")
     sys.exit(1 if wrong else 0)
 
 

@@ -1,7 +1,8 @@
 /*
  * Writes the core of a Kamailio-like process with one very large shared pool.
  *
- *   bigpool [-n FRAGMENTS] [-m MEGABYTES] [-p SEED] [--truth FILE] --out CORE
+ *   bigpool [-n FRAGMENTS] [-m MEGABYTES] [-p SEED] [--linked] [--truth FILE] --out CORE
+ *   bigpool [...] --stay
  *
  * A child builds a q_malloc pool of exactly FRAGMENTS fragments (default
  * 2,722,639, 64-byte headers) for about 300 owners, of which a few hold most,
@@ -11,6 +12,11 @@
  * and the parent moves that to CORE. Needs a core_pattern that is a plain file
  * name, and as much free memory and disk as the pool has: the kernel writes the
  * never touched rest as zeros. Payloads are zeros as well.
+ *
+ * With --linked the fragments fill the whole pool, and their payloads hold what
+ * a server's do (linked.h): hash chains whose heads are in this program's .bss
+ * and in private memory, strings, numbers, and a known share of lost ones.
+ * With --stay the program itself builds the pool and waits to be ended.
  *
  * The core's module is this program itself: give it to the reader of the core.
  * The last line printed says where the pool is, for a reader without symbols.
@@ -30,6 +36,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "linked.h"
 #include "pool.h"
 
 #define ONE(m, part, k) {m, m ": " m "_" part ".c", m "_" part "_" #k, 100 + 37 * k}
@@ -69,6 +76,8 @@ struct memory_root _pkg_root, _shm_root;
 struct process_table *pt;
 int *process_count;
 int process_no;
+void *shm_lock, **private_heads;
+void *heads[LINKED_HEADS / 2];
 const char full_version[] = "kamailio 0.0.64-bigpool (x86_64/linux) ";
 const char ver_flags[] = "SHM_MMAP, PKG_MALLOC, Q_MALLOC, DBG_SR_MEMORY";
 
@@ -105,6 +114,8 @@ static void plan_owners(void)
     }
 }
 
+static unsigned long stretch = 1024; /* requests are so many 1024ths of the usual ones */
+
 static int draw(unsigned long *size, int *freed)
 {
     uint64_t r = random_number() % share_up_to[OWNERS - 1];
@@ -118,7 +129,7 @@ static int draw(unsigned long *size, int *freed)
         else
             low = middle + 1;
     }
-    *size = typical[low] / 2 + random_number() % typical[low] + 1;
+    *size = (typical[low] / 2 + random_number() % typical[low] + 1) * stretch / 1024;
     *freed = random_number() % 16 == 0;
     return low;
 }
@@ -133,6 +144,7 @@ static unsigned long rounded(unsigned long size)
 static struct pool *pool;
 static struct events events;
 static unsigned long fragments_of[OWNERS], bytes_of[OWNERS];
+static struct loss lost_of[OWNERS], on_stack_of[OWNERS];
 
 static void *take(int who, unsigned long size)
 {
@@ -147,7 +159,25 @@ static void *take(int who, unsigned long size)
     return payload;
 }
 
-static void write_truth(const char *path)
+static void write_losses(FILE *out, const char *name, const struct loss *losses)
+{
+    const char *comma = "";
+
+    fprintf(out, ",\n     \"%s\": [", name);
+    for (int i = 0; i < OWNERS; i++) {
+        if (losses[i].fragments == 0)
+            continue;
+        fprintf(out,
+                "%s\n      {\"module\": \"%s\", \"file\": \"%s\", \"function\": \"%s\", \"line\": %lu, "
+                "\"fragments\": %lu, \"bytes\": %lu, \"heads\": %lu}",
+                comma, OWNER[i].mname, OWNER[i].file, OWNER[i].func, OWNER[i].line,
+                losses[i].fragments, losses[i].bytes, losses[i].heads);
+        comma = ",";
+    }
+    fputc(']', out);
+}
+
+static void write_truth(const char *path, int linked)
 {
     unsigned long fragments = 0, bytes = 0, all = 1 + events.splits;
     const char *comma = "";
@@ -178,7 +208,12 @@ static void write_truth(const char *path)
                 fragments_of[i], bytes_of[i]);
         comma = ",";
     }
-    fprintf(out, "]}\n  ]}\n");
+    fputc(']', out);
+    if (linked) {
+        write_losses(out, "unreachable", lost_of);
+        write_losses(out, "on_stacks", on_stack_of);
+    }
+    fprintf(out, "}\n  ]}\n");
     if (fclose(out) != 0)
         die(path);
 }
@@ -192,25 +227,72 @@ static void *zeroed(unsigned long bytes, int flags)
     return at;
 }
 
-/* Builds the pool; the caller aborts. */
-static void build(unsigned long wanted, unsigned long size, const char *truth)
+/* What so many drawn fragments take of the pool; the payload alone in `payload`. */
+static unsigned long plan(unsigned long drawn, uint64_t start, unsigned long *payload)
 {
-    unsigned long drawn = wanted - 4; /* besides three of the core's and the rest at the end */
-    unsigned long needed = POOL_BLOCK + 4 * QM_OVERHEAD + (1UL << 16), pkg_size = 1UL << 20;
-    uint64_t after_plan, used = 0;
-    void **to_free;
-    int *owner_of;
-    unsigned long free_count = 0;
+    unsigned long needed = POOL_BLOCK + 4 * QM_OVERHEAD + (1UL << 16);
 
-    plan_owners();
-    after_plan = random_state;
-    for (unsigned long i = 0; i < drawn; i++) { /* a dry run tells whether all will fit */
+    random_state = start;
+    *payload = 0;
+    for (unsigned long i = 0; i < drawn; i++) {
         unsigned long bytes;
         int freed;
 
         draw(&bytes, &freed);
-        needed += rounded(bytes) + QM_OVERHEAD;
+        *payload += rounded(bytes);
     }
+    random_state = start;
+    return needed + *payload + drawn * QM_OVERHEAD;
+}
+
+/* Makes requests so large or small that the fragments fill the pool, but for the rounding. */
+static void stretch_to_fill(unsigned long drawn, unsigned long size)
+{
+    uint64_t start = random_state;
+    unsigned long payload, needed = plan(drawn, start, &payload);
+    unsigned long fixed = needed - payload + drawn * POOL_ROUND / 2;
+
+    if (fixed + drawn * POOL_ROUND > size)
+        return; /* build says how much is missing */
+    stretch = (size - fixed) / (payload / 1024);
+    while (plan(drawn, start, &payload) > size && stretch > 0)
+        stretch--;
+}
+
+/* Links what is used; `on_stack` is the caller's. */
+static void link_pool(struct given *given, unsigned long count, void **on_stack)
+{
+    static void *all_heads[LINKED_HEADS];
+    unsigned int owner[LINKED_ON_STACK];
+    struct events private_events = {0, 0};
+
+    private_heads = pool_alloc((struct pool *)_pkg_root.mem_block, sizeof heads, &OWNER[FIRST_OWNER], &private_events);
+    if (private_heads == NULL)
+        die("private memory");
+    link_payloads(given, count, OWNERS, all_heads, lost_of, on_stack, owner, random_number);
+    for (int i = 0; i < LINKED_HEADS / 2; i++) {
+        heads[i] = all_heads[2 * i];
+        private_heads[i] = all_heads[2 * i + 1];
+    }
+    memset(all_heads, 0, sizeof all_heads);
+    for (int i = 0; i < LINKED_ON_STACK && on_stack[i] != NULL; i++) {
+        on_stack_of[owner[i]].fragments++;
+        on_stack_of[owner[i]].bytes += pool_granted(on_stack[i]);
+    }
+}
+
+/* Builds the pool; the caller aborts. With `on_stack`, links it. */
+static void build(unsigned long wanted, unsigned long size, const char *truth, void **on_stack)
+{
+    unsigned long drawn = wanted - 4; /* besides three of the core's and the rest at the end */
+    unsigned long needed, payload_bytes, pkg_size = 1UL << 20, free_count = 0;
+    uint64_t used = 0;
+    struct given *given;
+
+    plan_owners();
+    if (on_stack != NULL)
+        stretch_to_fill(drawn, size);
+    needed = plan(drawn, random_state, &payload_bytes); /* a dry run tells whether all will fit */
     if (needed > size) {
         fprintf(stderr, "bigpool: %lu fragments need a pool of %lu MiB (-m)\n", wanted, (needed >> 20) + 1);
         _exit(2);
@@ -220,43 +302,63 @@ static void build(unsigned long wanted, unsigned long size, const char *truth)
     _pkg_root.mem_pool = _pkg_root.mem_block = pool_init(zeroed(pkg_size, MAP_PRIVATE), pkg_size, POOL_PKG);
     _pkg_root.mname = "q_malloc";
 
-    take(SHM_LOCK, 8);
+    shm_lock = take(SHM_LOCK, 8);
     pt = take(PT_ARRAY, sizeof *pt);
     process_count = take(PT_COUNT, sizeof *process_count);
     *process_count = 1;
     pt[0] = (struct process_table){getpid(), -1, -1, 1, 0, "main process - attendant"};
 
-    random_state = after_plan;
-    to_free = malloc(drawn * sizeof *to_free);
-    owner_of = malloc(drawn * sizeof *owner_of);
-    if (to_free == NULL || owner_of == NULL)
-        die("malloc");
+    /* Not from the C heap: what is left there would hold every payload. */
+    given = zeroed(drawn * sizeof *given, MAP_PRIVATE);
     for (unsigned long i = 0; i < drawn; i++) {
         unsigned long bytes;
         int freed, who = draw(&bytes, &freed);
-        void *payload = take(who, bytes);
 
-        if (freed) {
-            owner_of[free_count] = who;
-            to_free[free_count++] = payload;
-        }
+        given[i] = (struct given){take(who, bytes), (unsigned)who, (unsigned)freed};
     }
-    for (unsigned long i = 0; i < free_count; i++) {
-        int who = owner_of[i];
+    for (unsigned long i = 0; i < drawn; i++) {
+        unsigned int who = given[i].owner;
 
+        if (!given[i].freed)
+            continue;
+        free_count++;
         fragments_of[who]--;
-        bytes_of[who] -= pool_granted(to_free[i]);
-        pool_release(pool, to_free[i], &OWNER[who], 0, &events);
+        bytes_of[who] -= pool_granted(given[i].payload);
+        pool_release(pool, given[i].payload, &OWNER[who], 0, &events);
     }
-    free(to_free);
-    free(owner_of);
+    if (on_stack != NULL)
+        link_pool(given, drawn, on_stack);
+    munmap(given, drawn * sizeof *given);
     for (int i = 0; i < OWNERS; i++)
         used += bytes_of[i];
     if (truth != NULL)
-        write_truth(truth);
+        write_truth(truth, on_stack != NULL);
     printf("block=%p size=%lu fragments=%lu free=%lu used_bytes=%lu\n", (void *)pool, pool_size(pool),
            1 + events.splits, free_count + 1, (unsigned long)used);
     fflush(stdout);
+}
+
+/* Overwrites what finished calls have left below the caller's frame. */
+__attribute__((noinline)) static void clean_stack(void)
+{
+    volatile char left[1 << 16];
+
+    for (unsigned long i = 0; i < sizeof left; i++)
+        left[i] = 0;
+}
+
+/* Builds the pool, then ends with a core or waits. */
+__attribute__((noreturn)) static void be_server(unsigned long wanted, unsigned long size, const char *truth,
+                                                int linked, int stay)
+{
+    void *volatile on_stack[LINKED_ON_STACK] = {NULL};
+
+    build(wanted, size, truth, linked ? (void **)on_stack : NULL);
+    clean_stack();
+    if (!stay)
+        abort();
+    for (;;)
+        pause();
 }
 
 /* ---- the parent ------------------------------------------------------------------ */
@@ -308,14 +410,16 @@ int main(int argc, char **argv)
 {
     static const struct option OPTIONS[] = {{"out", required_argument, NULL, 'o'},
                                             {"truth", required_argument, NULL, 't'},
+                                            {"linked", no_argument, NULL, 'l'},
+                                            {"stay", no_argument, NULL, 's'},
                                             {NULL, 0, NULL, 0}};
     static const char USAGE[] =
-        "usage: bigpool [-n FRAGMENTS] [-m MEGABYTES] [-p SEED] [--truth FILE] --out CORE\n";
+        "usage: bigpool [-n FRAGMENTS] [-m MEGABYTES] [-p SEED] [--linked] [--truth FILE] --out CORE|--stay\n";
     unsigned long fragments = 2722639, megabytes = 2048;
     const char *out = NULL, *truth = NULL;
     char directory[4096], truth_path[4096];
     struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
-    int option, status, bad = 0;
+    int option, status, bad = 0, linked = 0, stay = 0;
     pid_t child;
 
     random_state = 1;
@@ -330,13 +434,19 @@ int main(int argc, char **argv)
             out = optarg;
         else if (option == 't')
             truth = optarg;
+        else if (option == 'l')
+            linked = 1;
+        else if (option == 's')
+            stay = 1;
         else
             bad = 1;
     }
-    if (bad || out == NULL || optind != argc || fragments < 5 || megabytes == 0 || megabytes > 1UL << 20 || random_state == 0) {
+    if (bad || (out == NULL) != stay || optind != argc || fragments < 5 || megabytes == 0 || megabytes > 1UL << 20 || random_state == 0) {
         fputs(USAGE, stderr);
         return 2;
     }
+    if (stay)
+        be_server(fragments, megabytes << 20, truth, linked, 1);
     check_core_pattern();
     if (setrlimit(RLIMIT_CORE, &unlimited) != 0)
         die("cannot raise the limit on cores (ulimit -c)");
@@ -360,8 +470,7 @@ int main(int argc, char **argv)
         close(filter);
         if (chdir(directory) != 0)
             die(directory);
-        build(fragments, megabytes << 20, truth != NULL ? truth_path : NULL);
-        abort();
+        be_server(fragments, megabytes << 20, truth != NULL ? truth_path : NULL, linked, 0);
     }
     if (waitpid(child, &status, 0) != child)
         die("waitpid");

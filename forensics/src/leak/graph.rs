@@ -93,16 +93,15 @@ impl<'a> Graph<'a> {
 
     /// The edges of some fragments of one pool.
     fn read_batch(&self, pool: usize, used: &[Used]) -> Batch {
-        let mut batch = Batch { pool, ends: Vec::with_capacity(used.len()), targets: Vec::new() };
-        let Some(nodes) = self.pools.get(pool).map(|pool| pool.nodes) else { return batch };
-        let Some(process) = self.group.get(nodes.member) else { return batch };
-        let view = self.seen_from(nodes);
+        let none = Batch { pool, ends: Vec::new(), targets: Vec::new() };
+        let Some(nodes) = self.pools.get(pool).map(|pool| pool.nodes) else { return none };
+        let Some(process) = self.group.get(nodes.member) else { return none };
+        let mut edges = Edges::new(self, self.seen_from(nodes));
         let mut cursor = Cursor::new(process.memory);
-        for fragment in used {
-            let own = batch.targets.len();
+        for (from, fragment) in (0..).zip(used) {
             let mut add = |word: Word| {
                 if !fragment.payload().contains(Addr(word.value)) {
-                    batch.targets.extend(self.targets(&view, word));
+                    edges.add(from, word);
                 }
             };
             let length = fragment.bytes();
@@ -121,16 +120,8 @@ impl<'a> Graph<'a> {
                     });
                 }
             }
-            // A list's head points to itself twice, a string to one text from many places.
-            if batch.targets.len().saturating_sub(own) > 1 {
-                let mut targets = batch.targets.split_off(own);
-                targets.sort_unstable();
-                targets.dedup();
-                batch.targets.append(&mut targets);
-            }
-            batch.ends.push(u32::try_from(batch.targets.len()).unwrap_or(u32::MAX));
         }
-        batch
+        edges.into_batch(pool, used.len())
     }
 
     /// The pools that a word in a pool can lead into.
@@ -259,6 +250,59 @@ impl Node {
     /// The fragment of a number.
     pub(super) fn of(number: usize) -> Self {
         Self(u32::try_from(wide(number)).unwrap_or(u32::MAX))
+    }
+}
+
+/// Words that wait until so many are looked up together: the processor fetches the places of the
+/// index that they need at the same time, not one after another.
+const TOGETHER: usize = 1 << 12;
+
+/// The edges of a batch as they are found.
+struct Edges<'g, 'a> {
+    graph: &'g Graph<'a>,
+    view: Vec<usize>,
+    /// Words that may be pointers, each with the place in the batch of its fragment.
+    words: Vec<(u32, Word)>,
+    found: Vec<(u32, Node)>,
+}
+
+impl<'g, 'a> Edges<'g, 'a> {
+    fn new(graph: &'g Graph<'a>, view: Vec<usize>) -> Self {
+        Self { graph, view, words: Vec::with_capacity(TOGETHER), found: Vec::new() }
+    }
+
+    #[inline]
+    fn add(&mut self, from: u32, word: Word) {
+        if self.words.len() == TOGETHER {
+            self.look_up();
+        }
+        self.words.push((from, word));
+    }
+
+    fn look_up(&mut self) {
+        for (from, word) in self.words.drain(..) {
+            let targets = self.graph.targets(&self.view, word);
+            self.found.extend(targets.map(|node| (from, node)));
+        }
+    }
+
+    fn into_batch(mut self, pool: usize, fragments: usize) -> Batch {
+        self.look_up();
+        let mut batch = Batch { pool, ends: Vec::with_capacity(fragments), targets: Vec::new() };
+        batch.targets.reserve_exact(self.found.len());
+        let mut found = self.found.into_iter().peekable();
+        let mut own = Vec::new();
+        for (fragment, _) in (0_u32..).zip(0..fragments) {
+            while let Some((_, node)) = found.next_if(|(from, _)| *from == fragment) {
+                own.push(node);
+            }
+            // A list's head points to itself twice, a string to one text from many places.
+            own.sort_unstable();
+            own.dedup();
+            batch.targets.append(&mut own);
+            batch.ends.push(u32::try_from(batch.targets.len()).unwrap_or(u32::MAX));
+        }
+        batch
     }
 }
 

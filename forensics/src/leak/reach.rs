@@ -56,11 +56,17 @@ fn rooted(graph: &Graph<'_>, member: usize) -> [Vec<Node>; 2] {
 
 /// Marks what can be reached from some fragments, but not through those left out.
 fn mark(graph: &Graph<'_>, from: &[Node], marks: &mut Marks, left_out: impl Fn(Node) -> bool) {
-    let mut waiting = from.to_vec();
-    while let Some(node) = waiting.pop() {
-        if !left_out(node) && marks.put(node) {
-            waiting.extend_from_slice(graph.edges(node));
+    // Level by level: within one the processor need not wait for a fragment before the next.
+    let mut level = from.to_vec();
+    let mut next = Vec::new();
+    while !level.is_empty() {
+        for &node in &level {
+            if !left_out(node) && marks.put(node) {
+                next.extend_from_slice(graph.edges(node));
+            }
         }
+        level.clear();
+        std::mem::swap(&mut level, &mut next);
     }
 }
 

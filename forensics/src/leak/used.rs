@@ -77,14 +77,13 @@ impl<'a> Index<'a> {
         self.range
     }
 
-    /// The used fragment whose payload contains an address.
+    /// The used fragment whose payload contains an address, or starts there.
     #[inline]
     pub(super) fn find(&self, at: Addr) -> Option<u32> {
-        let inside = at.offset_from(self.range.start)?;
-        let cell = self.cells.get(narrow(inside / CELL))?;
-        // All starts up to and including the address's own 8 bytes.
-        let up_to = u64::MAX >> (63 - inside % CELL / 8);
-        let number = cell.before.checked_add((cell.starts & up_to).count_ones())?.checked_sub(1)?;
+        let (number, start) = self.at_or_before(at)?;
+        if start {
+            return Some(number);
+        }
         let fragment = self.used.get(narrow(u64::from(number)))?;
         fragment.payload().contains(at).then_some(number)
     }
@@ -92,9 +91,20 @@ impl<'a> Index<'a> {
     /// The used fragment that an address is the start of.
     #[inline]
     pub(super) fn starting_at(&self, at: Addr) -> Option<u32> {
-        let number = self.find(at)?;
-        let fragment = self.used.get(narrow(u64::from(number)))?;
-        (fragment.start == at).then_some(number)
+        let (number, start) = self.at_or_before(at)?;
+        start.then_some(number)
+    }
+
+    /// The last fragment whose payload starts at an address or before it; whether at it. Looks only
+    /// at the cells: the fragments are another place in memory, and most pointers lead to a start.
+    #[inline]
+    fn at_or_before(&self, at: Addr) -> Option<(u32, bool)> {
+        let inside = at.offset_from(self.range.start)?;
+        let cell = self.cells.get(narrow(inside / CELL))?;
+        // All starts up to and including the address's own 8 bytes, the last of them on top.
+        let up_to = cell.starts << (63 - inside % CELL / 8);
+        let number = cell.before.checked_add(up_to.count_ones())?.checked_sub(1)?;
+        Some((number, inside % 8 == 0 && up_to >> 63 == 1))
     }
 }
 
@@ -115,9 +125,10 @@ mod tests {
         assert_eq!([find(0x1040), find(0x1057), find(0x1058)], [Some(0), Some(0), None]);
         assert_eq!([find(0x106f), find(0x1070), find(0x1077)], [None, Some(1), Some(1)]);
         assert_eq!([find(0x1600), find(0x25ff), find(0x2600)], [Some(2), Some(2), None]);
-        assert_eq!([find(0x2700), find(0x2fff), find(0x3000)], [None; 3]);
+        // An empty payload is held by a pointer to its start.
+        assert_eq!([find(0x2700), find(0x2701), find(0x3000)], [Some(3), None, None]);
         let exactly = |at| index.starting_at(Addr(at));
-        assert_eq!([exactly(0x1040), exactly(0x1041), exactly(0x2700)], [Some(0), None, None]);
+        assert_eq!([exactly(0x1040), exactly(0x1041), exactly(0x2700)], [Some(0), None, Some(3)]);
     }
 
     #[test]
