@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
+use crate::content::Shown;
 use crate::gap::Gap;
 use crate::input::Evidence;
 use crate::kamailio::{self, Missing, PoolKind, ProcessEntry, ProcessTable, Roots};
@@ -48,6 +49,8 @@ pub struct CaseOptions {
     pub reachability: bool,
     /// Do not walk any pool.
     pub without_pools: bool,
+    /// How texts of pools without owners are shown.
+    pub shown: Shown,
 }
 
 /// Views of the shared pool in a row that show no more than another one, before the rest is left

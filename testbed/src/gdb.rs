@@ -57,6 +57,14 @@ pub fn attached_below(sysroot: &Path, pid: u32, commands: &[String]) -> String {
     format!("{}{}", finished.text(), finished.errors())
 }
 
+/// What gdb prints while it runs a script in a live process, which goes on afterwards.
+#[track_caller]
+pub fn script(pid: u32, script: &Path) -> String {
+    let mut command = gdb();
+    command.arg("-p").arg(pid.to_string()).arg("-x").arg(script);
+    run(&mut command, PATIENCE).expect(&[0]).text()
+}
+
 /// The command that makes [`answers`]: gdb about a core of `executable`, with the program's files
 /// below `sysroot` and none of this host's.
 pub fn questions(sysroot: &Path, executable: &Path, core: &Path, commands: &[&str]) -> Command {

@@ -30,6 +30,7 @@ pub mod load;
 pub mod memlog;
 pub mod oracle;
 pub mod patch;
+pub mod plan;
 pub mod plant;
 pub mod proc;
 pub mod rpc;

@@ -45,16 +45,16 @@ impl Kind {
     }
 }
 
-/// What Call-IDs begin with unless a test asks for another beginning.
-const CALLS: &str = "k";
+/// Call-IDs that a test can name: k1, k2, …
+const NAMED: &str = "k%u";
 
 /// sipp with `count` requests at `rate` a second; its files go to `directory`.
 fn sipp(
     instance: &Instance,
     kind: Kind,
-    calls: &str,
     count: u32,
     rate: u32,
+    call_ids: &str,
     directory: &Path,
 ) -> Command {
     let scenario = directory.join("scenario.xml");
@@ -64,24 +64,23 @@ fn sipp(
     command.arg(format!("127.0.0.1:{}", instance.port()));
     command.args(["-i", "127.0.0.1", "-p", &free_port().to_string()]);
     command.args(["-s", kind.user(), "-m", &count.to_string(), "-r", &rate.to_string()]);
-    // Call-IDs that a test can name: k1, k2, …
-    command.args(["-cid_str", &format!("{calls}%u"), "-nostdin", "-nd", "-recv_timeout", "20000"]);
+    command.args(["-cid_str", call_ids, "-nostdin", "-nd", "-recv_timeout", "20000"]);
     command
 }
 
 /// Sends `count` requests; each must be answered with 200.
 #[track_caller]
 pub fn send(instance: &Instance, kind: Kind, count: u32, rate: u32) {
-    send_as(instance, kind, CALLS, count, rate);
+    send_with_call_ids(instance, kind, count, rate, NAMED);
 }
 
-/// The same with Call-IDs that begin with `calls`.
+/// The same with other Call-IDs, in sipp's form (`%u-%p@%s`: number, PID, host).
 #[track_caller]
-pub fn send_as(instance: &Instance, kind: Kind, calls: &str, count: u32, rate: u32) {
+pub fn send_with_call_ids(instance: &Instance, kind: Kind, count: u32, rate: u32, call_ids: &str) {
     let directory = TempDir::new().unwrap();
     let patience = Duration::from_secs(u64::from(count / rate) + 60);
-    let mut command = sipp(instance, kind, calls, count, rate, directory.path());
-    run(&mut command, patience).expect(&[0]);
+    let mut sipp = sipp(instance, kind, count, rate, call_ids, directory.path());
+    run(&mut sipp, patience).expect(&[0]);
 }
 
 /// Asserts that `count` of `count` requests are answered with 200.
@@ -101,7 +100,7 @@ impl Traffic {
     /// Starts sending `rate` requests a second.
     pub fn start(instance: &Instance, kind: Kind, rate: u32) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut command = sipp(instance, kind, CALLS, 100_000_000, rate, directory.path());
+        let mut command = sipp(instance, kind, 100_000_000, rate, NAMED, directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self { child: command.spawn().expect("sipp starts"), _directory: directory }
     }

@@ -155,7 +155,7 @@ fn instance(manager: Manager) -> Instance {
 fn go_on(instance: &Instance) {
     instance.rpc().delete_contacts((1..=CONTACTS).map(|number| format!("user{number}")));
     load::send(instance, Kind::Register, CONTACTS + 2000, 2000);
-    load::send_as(instance, Kind::Keep, "later", 3000, 2500);
+    load::send_with_call_ids(instance, Kind::Keep, 3000, 2500, "later%u");
 }
 
 #[track_caller]
@@ -241,10 +241,10 @@ fn three_snapshots_show_whether_growth_goes_on() {
     let (a, b, c) = (path("a"), path("b"), path("c"));
     let instance = instance(Manager::Qm);
     tools::collect(instance.main_pid(), &a);
-    load::send_as(&instance, Kind::Keep, "second", 1000, 2500);
+    load::send_with_call_ids(&instance, Kind::Keep, 1000, 2500, "second%u");
     load::send(&instance, Kind::Register, CONTACTS + 2000, 2000);
     tools::collect(instance.main_pid(), &b);
-    load::send_as(&instance, Kind::Keep, "third", 1000, 2500);
+    load::send_with_call_ids(&instance, Kind::Keep, 1000, 2500, "third%u");
     instance.rpc().delete_contacts((1..=500).map(|number| format!("user{number}")));
     tools::collect(instance.main_pid(), &c);
     let found = diff(&[&a, &b, &c]);
@@ -263,7 +263,7 @@ fn two_runs_of_one_configuration_are_compared_by_owner() {
     let scratch = tools::scratch("growth-runs");
     let (a, b) = (scratch.join("a.tar.zst"), scratch.join("b.tar.zst"));
     let (first, second) = (instance(Manager::Qm), instance(Manager::Qm));
-    load::send_as(&second, Kind::Keep, "more", 500, 2500);
+    load::send_with_call_ids(&second, Kind::Keep, 500, 2500, "more%u");
     let before = oracle::collect_between_readings(&first, &a).reading;
     let after = oracle::collect_between_readings(&second, &b).reading;
     let found = diff(&[&a, &b]);

@@ -211,7 +211,7 @@ fn tlsf_malloc() {
 fn other_releases() {
     let scratch = tools::scratch("tables-releases");
     for release in ["bullseye", "trixie"] {
-        let root = Root::make(release, &scratch);
+        let root = Root::of(release);
         for manager in [Manager::Qm, Manager::Tlsf] {
             let name = format!("{release}-{}.tar.zst", manager.name());
             check(Some(&root), manager, &scratch.join(name));

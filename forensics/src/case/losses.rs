@@ -25,8 +25,9 @@ impl Case {
         let walked = self.pools.iter().enumerate().filter(|(_, pool)| pool.walked().is_some());
         let numbers: Vec<usize> = walked.map(|(number, _)| number).collect();
         let lists = [&mut losses.lost, &mut losses.inherited, &mut losses.on_stacks];
-        for lost in lists.into_iter().flatten() {
-            lost.pool = numbers.get(lost.pool).copied().unwrap_or(usize::MAX);
+        let lost = lists.into_iter().flatten().map(|lost| &mut lost.pool);
+        for pool in lost.chain(losses.lost_fragments.iter_mut().map(|(pool, _)| pool)) {
+            *pool = numbers.get(*pool).copied().unwrap_or(usize::MAX);
         }
         self.losses = Some(losses);
     }

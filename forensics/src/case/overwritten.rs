@@ -26,7 +26,7 @@ impl Overwritten {
     pub fn may_be_unfinished(&self) -> bool {
         let is_zero = |bytes: &Vec<u8>| bytes.iter().all(|byte| *byte == 0);
         let strange =
-            |bytes: &Vec<u8>| !is_zero(bytes) && crate::kamailio::looks_like(bytes).is_some();
+            |bytes: &Vec<u8>| !is_zero(bytes) && crate::content::looks_like(bytes).is_some();
         self.reach.is_none() && !self.bytes.as_ref().is_some_and(strange)
     }
 

@@ -8,11 +8,12 @@ use super::overwritten::Overwritten;
 use super::pointers::Pointers;
 use super::{Case, CaseOptions, Member};
 use crate::addr::{Addr, AddrRange};
+use crate::content::{Content, Reader, Shown, Target, contents};
 use crate::gap::Gap;
 use crate::heap::{
     self, Allocator, Arena, BacktraceShape, Break, BreakCause, Counters, Damage, Neighbour, Owner,
 };
-use crate::kamailio::{Content, FoundBy, Names, OwnerName, PoolKind, PoolRoot, contents};
+use crate::kamailio::{FoundBy, Names, OwnerName, PoolKind, PoolRoot};
 use crate::layout::LayoutSource;
 use crate::leak::{OwnerTotals, PayloadSize, Summary, SummaryOptions, payload_sizes, summarise};
 use crate::modules::ModuleFile;
@@ -196,6 +197,7 @@ pub(super) fn walk(
     options: CaseOptions,
     keep_fragments: bool,
 ) -> Pool {
+    let shown = options.shown;
     let options = SummaryOptions {
         skip_first: options.skip_first,
         keep_fragments,
@@ -213,7 +215,7 @@ pub(super) fn walk(
         None => "no known manager fits its block".to_owned(),
     });
     for allocator in candidates {
-        walked = walk_with(allocator, member, root, options);
+        walked = walk_with(allocator, member, root, options, shown);
         if walked.is_ok() {
             manager = allocator.name().to_owned();
             break;
@@ -246,6 +248,7 @@ fn walk_with(
     member: &Member,
     root: &PoolRoot,
     options: SummaryOptions,
+    shown: Shown,
 ) -> Result<Walked, String> {
     let process = &member.process;
     let program = program(member, root);
@@ -259,7 +262,7 @@ fn walk_with(
         *agreeing = seen.saturating_sub(summary.damaged.count).max(*agreeing);
         *to_the_end = summary.complete;
     }
-    let payload_sizes = size_groups(&*arena, &summary, member);
+    let payload_sizes = size_groups(&*arena, &summary, member, shown);
     let mut names = Names::new(process);
     let owners = summary.owners.iter().map(|totals| names.owner(totals.owner)).collect();
     let name_gaps = name_gaps(&names, member);
@@ -298,13 +301,27 @@ fn walk_with(
 }
 
 /// What is known instead of owners, at the price of a second walk.
-fn size_groups(arena: &dyn Arena, summary: &Summary, member: &Member) -> Option<Vec<SizeGroup>> {
+fn size_groups(
+    arena: &dyn Arena,
+    summary: &Summary,
+    member: &Member,
+    shown: Shown,
+) -> Option<Vec<SizeGroup>> {
     if summary.owners.iter().any(|totals| totals.owner != Owner::default()) {
         return None;
     }
     let sizes = payload_sizes(arena, summary.skipped_fragments);
+    let pool = arena.range();
+    let mut resolve = |at: Addr| {
+        if pool.contains(at) {
+            return Some(Target::ThisPool);
+        }
+        let module = member.process.modules.at(at)?;
+        Some(Target::Module { module: module.name().into(), symbol: None })
+    };
+    let mut reader = Reader { memory: &member.process.memory, resolve: &mut resolve, shown };
     let group = |size: PayloadSize| {
-        let content = contents(&member.process, &size.sample, arena.range());
+        let content = contents(&size.sample, &mut reader);
         SizeGroup { size, content }
     };
     (!sizes.is_empty()).then(|| sizes.into_iter().map(group).collect())

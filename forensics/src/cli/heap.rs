@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::{InputArgs, parse_size, process, show};
 use crate::addr::Addr;
 use crate::case::CaseOptions;
+use crate::content::Shown;
 use crate::kamailio::PoolKind;
 use crate::report::{Report, Selection, SortKey, Tame, details, text};
 
@@ -46,6 +47,10 @@ pub(super) struct HeapArgs {
     /// Show the fragment that contains this address in full.
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["list", "json"])]
     frag: Option<Addr>,
+    /// Show what fragments hold as it is; else private content is masked: of texts only their
+    /// form is shown, of other words only pointers and small numbers.
+    #[arg(long)]
+    show_content: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,16 +63,18 @@ enum PoolChoice {
 
 impl HeapArgs {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<u8> {
+        let shown = Shown::from(self.show_content);
         let case = self.input.case(CaseOptions {
             skip_first: self.skip_first,
             keep_fragments: self.list || self.frag.is_some(),
+            shown,
             ..CaseOptions::default()
         })?;
         if let Some(pid) = self.pid {
             process(&case, pid)?;
         }
         if let Some(at) = self.frag {
-            let found = details(&case, at, self.pid);
+            let found = details(&case, at, self.pid, shown);
             anyhow::ensure!(!found.is_empty(), "{at} is in no fragment of any pool that was read");
             for text in found {
                 writeln!(Tame(&mut *out), "{text}")?;
@@ -86,6 +93,7 @@ impl HeapArgs {
             sizes: self.sizes,
             list: self.list,
             registers: false,
+            shown,
         };
         show(&Report::of(&case, &selection), self.json, out, text::heap)
     }

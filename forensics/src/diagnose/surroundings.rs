@@ -19,7 +19,7 @@ pub(super) fn overwritten(at: Addr, found: &Overwritten) -> Vec<Fact> {
     let mut facts = Vec::new();
     if let Some(bytes) = &found.bytes {
         facts.push(fact_at(at, format!("its header: {}", hex(bytes))));
-        if let Some(kind) = crate::kamailio::looks_like(bytes) {
+        if let Some(kind) = crate::content::looks_like(bytes) {
             facts.push(fact_at(at, format!("that looks like {kind}")));
         }
     }

@@ -2,19 +2,15 @@
 //! what its own tables hold.
 
 mod allocating;
-mod content;
 mod names;
 mod processes;
 mod roots;
-mod sample;
 pub mod tables;
 
 pub use allocating::is_allocating;
-pub use content::looks_like;
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};
 pub use roots::{FoundBy, Missing, PoolKind, PoolRoot, Roots, find as find_roots};
-pub use sample::{Content, contents};
 
 use crate::memory::Memory as _;
 use crate::process::Process;

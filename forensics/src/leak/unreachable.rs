@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
 
+use super::Used;
 use super::graph::{Graph, Node};
 use super::reach::{Hold, Reach};
 use crate::addr::Addr;
@@ -37,6 +38,8 @@ pub struct Unreachable {
     pub inherited: Vec<Lost>,
     /// Only a stack or a register points to these.
     pub on_stacks: Vec<Lost>,
+    /// The fragments that `lost` sums, each with the index of its pool.
+    pub lost_fragments: Vec<(usize, Used)>,
 }
 
 /// Where a lost fragment counts.
@@ -53,6 +56,7 @@ pub enum Since {
 /// Sums what `reach` found; `since` is asked for each lost fragment.
 pub fn unreachable(graph: &Graph<'_>, reach: &Reach, since: impl Fn(Node) -> Since) -> Unreachable {
     let (mut lost, mut inherited, mut on_stacks) = <(Sums, Sums, Sums)>::default();
+    let mut lost_fragments = Vec::new();
     for node in graph.nodes() {
         match reach.hold(node) {
             Hold::Data => {}
@@ -61,7 +65,11 @@ pub fn unreachable(graph: &Graph<'_>, reach: &Reach, since: impl Fn(Node) -> Sin
                 let head = reach.is_head(node);
                 match since(node) {
                     Since::Inherited => inherited.add(graph, node, head, false),
-                    since => lost.add(graph, node, head, since == Since::BeforeFork),
+                    since => {
+                        lost.add(graph, node, head, since == Since::BeforeFork);
+                        lost_fragments
+                            .extend(graph.fragment(node).map(|(pool, used)| (pool, *used)));
+                    }
                 }
             }
         }
@@ -70,6 +78,7 @@ pub fn unreachable(graph: &Graph<'_>, reach: &Reach, since: impl Fn(Node) -> Sin
         lost: lost.by_bytes(),
         inherited: inherited.by_bytes(),
         on_stacks: on_stacks.by_bytes(),
+        lost_fragments,
     }
 }
 

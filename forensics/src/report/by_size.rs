@@ -9,7 +9,7 @@ use super::model::PoolReport;
 use super::selection::{Selection, SortKey};
 use super::text::{lines, table};
 use crate::case::SizeGroup;
-use crate::kamailio::Content;
+use crate::content::Content;
 use crate::leak::Summary;
 use crate::num::{ratio, wide};
 use crate::units::{count, size as bytes};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::selection::is_process;
 use crate::addr::Addr;
 use crate::case::{Case, Member, Walked, describe};
+use crate::content::{self, Kind, Shown};
 use crate::heap::{BacktraceShape, Fragment};
 use crate::kamailio::{Names, OwnerName, PoolKind};
 use crate::memory::Memory as _;
@@ -75,10 +76,10 @@ impl fmt::Display for FrameReport {
 }
 
 /// Every fragment of a pool.
-pub(super) fn list(walked: &Walked, member: &Member) -> Vec<FragmentReport> {
+pub(super) fn list(walked: &Walked, member: &Member, shown: Shown) -> Vec<FragmentReport> {
     let mut names = Names::new(&member.process);
     let calls = walked.backtrace;
-    walked.summary.fragments.iter().map(|f| one(f, member, calls, &mut names)).collect()
+    walked.summary.fragments.iter().map(|f| one(f, member, calls, &mut names, shown)).collect()
 }
 
 fn one(
@@ -86,6 +87,7 @@ fn one(
     member: &Member,
     calls: Option<BacktraceShape>,
     names: &mut Names<'_>,
+    shown: Shown,
 ) -> FragmentReport {
     FragmentReport {
         address: fragment.payload.start,
@@ -94,7 +96,7 @@ fn one(
         state: if fragment.used { "used" } else { "free" },
         owner: fragment.owner.map(|owner| names.owner(owner)).unwrap_or_default(),
         damage: fragment.damage.iter().map(ToString::to_string).collect(),
-        preview: preview(member, fragment.payload.start, fragment.payload.length()),
+        preview: preview(member, fragment.payload.start, fragment.payload.length(), shown),
         backtrace: calls.map(|calls| backtrace(member, fragment.header, calls)),
     }
 }
@@ -123,7 +125,7 @@ fn frame(member: &Member, address: Addr) -> FrameReport {
 }
 
 /// The first bytes of a payload, in one line.
-pub fn preview(member: &Member, at: Addr, length: u64) -> String {
+pub fn preview(member: &Member, at: Addr, length: u64, shown: Shown) -> String {
     let want = narrow(length).min(PREVIEW);
     if want == 0 {
         return String::new();
@@ -135,23 +137,22 @@ pub fn preview(member: &Member, at: Addr, length: u64) -> String {
     let text = bytes.iter().take_while(|byte| is_text(**byte)).count();
     let ended = bytes.get(text).is_none_or(|&byte| byte == 0);
     if text >= 4 && ended {
-        let shown = String::from_utf8_lossy(bytes.get(..text).unwrap_or_default());
-        return format!("{:?}", shown);
+        return content::quoted(bytes.get(..text).unwrap_or_default(), shown);
     }
-    let mut hex = String::new();
-    for byte in bytes.iter().take(16) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x} ");
-    }
-    hex.trim_end().to_owned()
+    let start = bytes.get(..16).unwrap_or(&bytes);
+    content::hex(start, shown, &|word| is_mapped(member, word))
 }
 
 fn is_text(byte: u8) -> bool {
     byte.is_ascii_graphic() || matches!(byte, b' ' | b'\r' | b'\n' | b'\t')
 }
 
+fn is_mapped(member: &Member, word: u64) -> bool {
+    member.process.memory.find(Addr(word)).is_some()
+}
+
 /// The fragments that contain an address, in full, for a person; one for each pool that has it.
-pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
+pub fn details(case: &Case, at: Addr, pid: Option<u32>, shown: Shown) -> Vec<String> {
     let mut found = Vec::new();
     for pool in &case.pools {
         let (Ok(walked), Some(member)) = (&pool.walked, case.members.get(pool.member)) else {
@@ -182,11 +183,11 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
             }
         );
         let calls = walked.backtrace;
-        let report = one(fragment, member, calls, &mut names);
+        let report = one(fragment, member, calls, &mut names, shown);
         describe_one(&mut text, &report, at);
         let neighbours = index.checked_sub(1).into_iter().chain([index.saturating_add(1)]);
         for neighbour in neighbours.filter_map(|index| all.get(index)) {
-            let report = one(neighbour, member, None, &mut names);
+            let report = one(neighbour, member, None, &mut names, shown);
             let side = if neighbour.header < fragment.header { "before" } else { "after " };
             let _ = writeln!(
                 text,
@@ -197,7 +198,7 @@ pub fn details(case: &Case, at: Addr, pid: Option<u32>) -> Vec<String> {
                 report.owner
             );
         }
-        text.push_str(&dump(member, fragment));
+        text.push_str(&dump(member, fragment, shown));
         found.push(text);
     }
     found
@@ -226,8 +227,8 @@ fn describe_one(text: &mut String, report: &FragmentReport, at: Addr) {
     }
 }
 
-/// Content as hex and text, 16 bytes a line.
-fn dump(member: &Member, fragment: &Fragment) -> String {
+/// Content as hex and text, 16 bytes a line; masked, in words for the whole and as hex.
+fn dump(member: &Member, fragment: &Fragment, shown: Shown) -> String {
     let length = fragment.payload.length();
     let mut text = String::new();
     let bytes = match member.process.memory.bytes(fragment.payload.start, narrow(length.min(FULL)))
@@ -235,24 +236,33 @@ fn dump(member: &Member, fragment: &Fragment) -> String {
         Ok(bytes) => bytes,
         Err(absent) => return format!("  content:  <{absent}>\n"),
     };
+    let found = content::classify(fragment.payload, &bytes, &mut |_| None);
+    for found in found.into_iter().filter(|found| found.kind != Kind::Nothing) {
+        let value = bytes.get(found.value).unwrap_or_default();
+        let value = match value.is_empty() {
+            true => String::new(),
+            false => format!(": {}", content::quoted(value, shown)),
+        };
+        let _ = writeln!(text, "  holds:    {}{value}", found.kind);
+    }
     for (row, line) in bytes.chunks(16).enumerate() {
         let at = fragment.payload.start.0.saturating_add(wide(row).saturating_mul(16));
-        let mut hex = String::new();
-        for byte in line {
-            let _ = write!(hex, "{byte:02x} ");
-        }
-        let plain: String = line
-            .iter()
-            .map(
-                |&byte| {
-                    if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '.' }
-                },
-            )
-            .collect();
-        let _ = writeln!(text, "  {at:#x}  {hex:48} {plain}");
+        let hex = content::hex(line, shown, &|word| is_mapped(member, word));
+        let _ = match shown {
+            Shown::AsItIs => writeln!(text, "  {at:#x}  {hex:48} {}", plain(line)),
+            Shown::Masked => writeln!(text, "  {at:#x}  {hex}"),
+        };
     }
     if length > FULL {
         let _ = writeln!(text, "  … {} more bytes", length.saturating_sub(FULL));
     }
+    if shown == Shown::Masked {
+        text.push_str("  ·· is masked; --show-content shows it\n");
+    }
     text
+}
+
+fn plain(line: &[u8]) -> String {
+    let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    line.iter().map(|&byte| if printable(byte) { char::from(byte) } else { '.' }).collect()
 }

@@ -1,10 +1,14 @@
 //! What `forensics leaks` tells: fragments that nothing points to any more.
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::TablesReport;
 use crate::addr::Addr;
 use crate::case::{Case, Losses, Lost, Pool, PoolName, Trust};
+use crate::content::{
+    self, ContentGroup, DumpError, DumpOptions, DumpReport, Selected, Shown, Sizes,
+};
 use crate::diagnose::{Finding, Severity, diagnose};
 use crate::gap::Gap;
 use crate::kamailio::{OwnerName, PoolKind};
@@ -30,6 +34,12 @@ pub struct LeakReport {
     pub findings: Vec<Finding>,
     /// What is not known.
     pub gaps: Vec<Gap>,
+    /// The files that payloads were written to; only if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dump: Option<DumpReport>,
+    /// How `content` is shown.
+    #[serde(skip)]
+    pub shown: Shown,
 }
 
 impl LeakReport {
@@ -76,11 +86,25 @@ pub struct LostReport {
     pub start_up: u64,
     /// Payload of the first head.
     pub example: Addr,
+    /// What the unreachable ones hold, by payload size, most bytes first; else empty.
+    pub content: Vec<ContentGroup>,
+}
+
+/// What is done with the unreachable fragments besides counting them.
+#[derive(Clone, Debug, Default)]
+pub struct LeakOptions {
+    /// How what they hold is shown.
+    pub shown: Shown,
+    /// Write their payloads to files.
+    pub dump: Option<DumpOptions>,
 }
 
 impl LeakReport {
     /// Of a case whose pointers were followed.
-    pub fn of(case: &Case) -> Self {
+    ///
+    /// # Errors
+    /// Those of writing payloads to files, if that was asked for.
+    pub fn of(case: &Case, options: &LeakOptions) -> Result<Self, DumpError> {
         let nothing = Losses::default();
         let found = case.losses.as_ref().unwrap_or(&nothing);
         let named = |list: &[Lost]| -> Vec<LostReport> {
@@ -89,17 +113,24 @@ impl LeakReport {
         let pools = case.pools.iter().enumerate();
         let pools = pools.filter_map(|(index, pool)| in_sum(case, pool, index, &found.lost));
         let findings = diagnose(case).into_iter();
-        Self {
+        let lost = lost(case, found);
+        let dump = match &options.dump {
+            Some(dump) => Some(content::dump(payloads(case, &lost), dump)?),
+            None => None,
+        };
+        Ok(Self {
             schema: super::SCHEMA,
             pools: pools.collect(),
-            unreachable: named(&found.lost),
+            unreachable: with_content(case, lost, options.shown),
             inherited: named(&found.inherited),
             on_stacks: named(&found.on_stacks),
             tables: TablesReport::of(case),
             confidence: Trust::of(case),
             findings: findings.filter(|finding| finding.rule != "process-not-captured").collect(),
             gaps: case.gaps.clone(),
-        }
+            dump,
+            shown: options.shown,
+        })
     }
 }
 
@@ -112,6 +143,55 @@ fn named(case: &Case, lost: &Lost) -> Option<LostReport> {
         heads: lost.heads,
         start_up: lost.start_up,
         example: lost.example,
+        content: Vec::new(),
+    })
+}
+
+/// What one owner has lost, with the fragments by size.
+struct LostFragments<'a> {
+    pool: &'a Pool,
+    report: LostReport,
+    sizes: Sizes,
+}
+
+fn lost<'a>(case: &'a Case, found: &Losses) -> Vec<LostFragments<'a>> {
+    let mut sizes: FxHashMap<(usize, u32), Sizes> = FxHashMap::default();
+    for (pool, fragment) in &found.lost_fragments {
+        sizes.entry((*pool, fragment.owner)).or_default().add(fragment.payload());
+    }
+    let lost = found.lost.iter().filter_map(|lost| {
+        let sizes = sizes.remove(&(lost.pool, lost.owner)).unwrap_or_default();
+        let pool = case.pools.get(lost.pool)?;
+        Some(LostFragments { pool, report: named(case, lost)?, sizes })
+    });
+    lost.collect()
+}
+
+fn with_content(case: &Case, lost: Vec<LostFragments<'_>>, shown: Shown) -> Vec<LostReport> {
+    let places = case.places();
+    let told = lost.into_iter().map(|LostFragments { pool, report, sizes }| LostReport {
+        content: super::held::held(case, &places, pool, &sizes, shown),
+        ..report
+    });
+    told.collect()
+}
+
+/// The fragments of these owners, for files.
+fn payloads<'a>(
+    case: &'a Case,
+    lost: &'a [LostFragments<'_>],
+) -> impl Iterator<Item = Selected<'a>> {
+    lost.iter().flat_map(|LostFragments { pool, report, sizes }| {
+        let member = case.members.get(pool.member);
+        member.into_iter().flat_map(|member| {
+            sizes.payloads().map(|payload| Selected {
+                pool: report.pool.kind,
+                pid: report.pool.pid,
+                owner: &report.owner,
+                payload,
+                memory: &member.process.memory,
+            })
+        })
     })
 }
 

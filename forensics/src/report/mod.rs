@@ -6,6 +6,7 @@
 mod by_size;
 mod diff;
 mod fragments;
+mod held;
 mod leaks;
 mod model;
 mod owners;
@@ -21,7 +22,7 @@ pub use diff::{
     Comparison, DiffReport, HeldReport, OwnerDiff, PoolDiff, SnapshotReport, StepReport,
 };
 pub use fragments::{FragmentReport, FrameReport, details, preview};
-pub use leaks::{LeakReport, LostReport, PoolLoss};
+pub use leaks::{LeakOptions, LeakReport, LostReport, PoolLoss};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,

@@ -319,7 +319,9 @@ fn pool_report(pool: &Pool, member: &Member, selection: &Selection) -> PoolRepor
         inherited_fragments: all.iter().map(|owner| owner.inherited_fragments).sum(),
         inherited_bytes: all.iter().map(|owner| owner.inherited_bytes).sum(),
         owners: shown,
-        fragments: walked.filter(|_| selection.list).map(|walked| list(walked, member)),
+        fragments: walked
+            .filter(|_| selection.list)
+            .map(|walked| list(walked, member, selection.shown)),
         error: pool.walked.as_ref().err().cloned(),
     }
 }

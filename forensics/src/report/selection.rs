@@ -1,6 +1,7 @@
 //! Which part of the case is shown.
 
 use crate::case::{Member, Pool};
+use crate::content::Shown;
 use crate::kamailio::PoolKind;
 
 /// How owners are sorted.
@@ -36,6 +37,8 @@ pub struct Selection {
     pub list: bool,
     /// Show the registers of every thread.
     pub registers: bool,
+    /// How payloads are shown in the list.
+    pub shown: Shown,
 }
 
 impl Selection {

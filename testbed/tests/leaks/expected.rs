@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use testbed::plant::{Kind, Place, Plan, Planted};
+use testbed::plan::{Kind, Place, Plan, Planted};
 
 use crate::answers::{Lost, Pool};
 

@@ -1,6 +1,6 @@
 //! `forensics why` and `refs` about planted fragments.
 
-use testbed::plant::{Plan, Planted};
+use testbed::plan::{Plan, Planted};
 
 use crate::answers::{Alive, Input, Referenced, Root, Route, Step, hex};
 use crate::expected::pool;
@@ -30,7 +30,7 @@ pub(crate) fn assert_path(
     let hold = if sample.root == "stack" { "stack" } else { "data" };
     assert_eq!(held, hold, "{case}");
     let wanted = path(plan, planted, sample, worker);
-    let found: Vec<_> = alive.paths.iter().map(|route| told(route)).collect();
+    let found: Vec<_> = alive.paths.iter().map(told).collect();
     assert!(found.contains(&wanted), "{}: {wanted:#?} is not in {found:#?}", sample.name);
     assert!(alive.paths.iter().all(|route| !route.root.place.is_empty()), "{case}");
 }

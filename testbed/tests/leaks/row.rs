@@ -7,7 +7,7 @@ use std::time::Instant;
 use testbed::foreign::Root;
 use testbed::kamailio::{Instance, Manager, Options};
 use testbed::load::{self, Kind};
-use testbed::plant::{Plan, Planted, Wanted};
+use testbed::plan::{Plan, Planted, Wanted};
 use testbed::seed::Seed;
 use testbed::{kernel, proc, tools};
 

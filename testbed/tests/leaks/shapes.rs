@@ -1,6 +1,6 @@
 //! The thousand fragments: in every shape that a leak can have, and in every way to be held.
 
-use testbed::plant::{Into, Kind, Place, Plan, Wanted};
+use testbed::plan::{Into, Kind, Place, Plan, Wanted};
 use testbed::seed::Seed;
 
 /// Lines of planted fragments begin here: no source of Kamailio's has so many.

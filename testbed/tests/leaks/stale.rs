@@ -7,7 +7,7 @@ use std::path::Path;
 
 use testbed::oracle;
 use testbed::patch::Patient;
-use testbed::plant::{Plan, Planted};
+use testbed::plan::{Plan, Planted};
 
 use crate::answers::{Input, Step, Why};
 use crate::expected::{Held, Stale, pool};

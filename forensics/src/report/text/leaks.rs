@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::paper::{lines, table, wrapped};
 use super::{findings, gaps};
 use crate::case::{Level, Trust};
+use crate::report::held;
 use crate::report::{LeakReport, LostReport, PoolLoss};
 use crate::units::{count, size};
 
@@ -21,6 +22,9 @@ pub fn leaks(report: &LeakReport, top: usize, out: &mut dyn Write) -> io::Result
         Level::Low => writeln!(out, "Unreachable from what was saved")?,
     }
     owners(&own, top, out)?;
+    let told = own.iter().take(top);
+    let told = told.map(|lost| (format!("{}, {}", lost.owner, lost.pool), &*lost.content));
+    held::text(told, report.shown, out)?;
     in_sum(&report.pools, out)?;
     if !start_up.is_empty() {
         writeln!(
@@ -34,6 +38,9 @@ pub fn leaks(report: &LeakReport, top: usize, out: &mut dyn Write) -> io::Result
         owners(&report.on_stacks.iter().collect::<Vec<_>>(), top, out)?;
     }
     report.tables.text(out)?;
+    if let Some(dump) = &report.dump {
+        writeln!(out, "{dump}\n")?;
+    }
     findings(&report.findings, out)?;
     gaps(&report.gaps, out)
 }
