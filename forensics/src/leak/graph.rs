@@ -99,8 +99,11 @@ impl<'a> Graph<'a> {
         let mut edges = Edges::new(self, self.seen_from(nodes));
         let mut cursor = Cursor::new(process.memory);
         for (from, fragment) in (0..).zip(used) {
+            // An old link may also stand inside, where the fragment once ended.
+            let header = nodes.link_in_tail.and_then(|d| fragment.start.checked_sub(d));
             let mut add = |word: Word| {
-                if !fragment.payload().contains(Addr(word.value)) {
+                let at = Addr(word.value);
+                if !fragment.payload().contains(at) && header != Some(at) {
                     edges.add(from, word);
                 }
             };
@@ -108,7 +111,6 @@ impl<'a> Graph<'a> {
             let small = (length <= SMALL).then(|| cursor.bytes(fragment.start, narrow(length)));
             match small {
                 Some(Ok(bytes)) => {
-                    let header = nodes.link_in_tail.and_then(|d| fragment.start.checked_sub(d));
                     let stale = header.is_some_and(|header| ends_in_link(bytes, header));
                     let link = if stale { 8 } else { 0 };
                     let own = bytes.get(..bytes.len().saturating_sub(link));

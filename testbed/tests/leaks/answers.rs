@@ -123,10 +123,10 @@ impl Input<'_> {
         self.ask(&["leaks"], None)
     }
 
-    /// Why the fragment at an address of a process is still alive.
+    /// Why the fragment at an address is still alive; of one process's, if its memory is private.
     #[track_caller]
-    pub(crate) fn why(self, address: u64, pid: u32) -> Why {
-        self.ask(&["why", &hex(address)], Some(pid))
+    pub(crate) fn why(self, address: u64, pid: Option<u32>) -> Why {
+        self.ask(&["why", &hex(address)], pid)
     }
 
     /// Who points at the fragment at an address of a process.
@@ -135,8 +135,9 @@ impl Input<'_> {
         self.ask(&["refs", &hex(address)], Some(pid))
     }
 
+    /// The answer to a command.
     #[track_caller]
-    fn ask<T: DeserializeOwned>(self, words: &[&str], pid: Option<u32>) -> T {
+    pub(crate) fn ask<T: DeserializeOwned>(self, words: &[&str], pid: Option<u32>) -> T {
         let mut command: Command = forensics();
         command.args(words).arg("--json");
         if let Some(pid) = pid {

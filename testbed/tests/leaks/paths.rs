@@ -17,7 +17,7 @@ pub(crate) fn assert_path(
 ) {
     let target = plan.words[*sample.words.last().unwrap()].into;
     let fragment = &planted.fragments[target];
-    let mut why = input.why(fragment.payload, worker);
+    let mut why = input.why(fragment.payload, Some(worker));
     let case = format!("{}: {why:#?}", sample.name);
     let own = pool(plan.fragments[target].pool, worker);
     why.fragments.retain(|alive| alive.pool == own);

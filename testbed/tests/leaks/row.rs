@@ -13,9 +13,9 @@ use testbed::{kernel, proc, tools};
 
 use crate::answers::{Input, Leaks, Lost};
 use crate::expected::{self, Held, Stale};
-use crate::paths;
 use crate::shapes::{self, FIRST_LINE};
 use crate::stale::Search;
+use crate::{others, paths};
 
 /// Requests that the planted worker answers alone.
 const ALONE: u32 = 200;
@@ -36,6 +36,8 @@ pub(crate) struct Row {
     pub(crate) lost: usize,
     /// Of these, those that a stale word holds.
     pub(crate) stale: usize,
+    /// Fragments that the program itself has lost, and that a stale word held before or after.
+    pub(crate) moved: usize,
 }
 
 impl Bench {
@@ -52,7 +54,8 @@ impl Bench {
         traffic(&instance, worker, other);
         let path = scratch.join("before.tar.zst");
         tools::collect(instance.main_pid(), &path);
-        let before = Input { path: &path, is_bundle: true, sysroot: None }.leaks();
+        let earlier = Input { path: &path, is_bundle: true, sysroot: None };
+        let before = earlier.leaks();
         assert_eq!(before.confidence.level, "high", "{case}: {:?}", before.confidence.missing);
         assert_eq!(planted_rows(&before.unreachable), [], "{case}: before");
 
@@ -60,15 +63,15 @@ impl Bench {
         let sysroot = root.map_or(Path::new("/"), Root::directory);
         let planted = shapes.plan.carry_out(worker, sysroot, &scratch);
         traffic(&instance, worker, other);
-        let path = scratch.join("after.tar.zst");
-        tools::collect(instance.main_pid(), &path);
-        let group = Input { path: &path, is_bundle: true, sysroot: None };
+        let later = scratch.join("after.tar.zst");
+        tools::collect(instance.main_pid(), &later);
+        let group = Input { path: &later, is_bundle: true, sysroot: None };
         let after = group.leaks();
         assert_eq!(after.confidence.level, "high", "{case}: {:?}", after.confidence.missing);
         let planted_case =
             Case { name: &case, plan: &shapes.plan, planted: &planted, worker, scratch: &scratch };
         let stale = planted_case.assert_told(group, &after);
-        assert_eq!(others(&after), others(&before), "{case}: what was unreachable before");
+        let moved = others::assert_same(&case, [earlier, group], [&before, &after]);
         for sample in &shapes.samples {
             paths::assert_path(group, &shapes.plan, &planted, sample, worker);
             paths::assert_reference(group, &shapes.plan, &planted, sample, worker);
@@ -89,15 +92,15 @@ impl Bench {
         let lost = expected::holds(&shapes.plan, &Stale::default());
         let lost = lost.iter().filter(|hold| **hold == Held::Nothing).count();
         println!(
-            "{case:10}  {} planted, {lost} lost, {stale} of these held by stale words; {} other rows \
-             as before; {} paths; {:.1?}",
+            "{case:10}  {} planted, {lost} lost, {stale} of these held by stale words; of {} others \
+             {moved} held by one before or after; {} paths; {:.1?}",
             planted.fragments.len(),
-            others(&after).len(),
+            others::all(&after).iter().map(|row| row.fragments).sum::<u64>(),
             shapes.samples.len(),
             started.elapsed(),
         );
         std::fs::remove_dir_all(&scratch).unwrap();
-        Row { lost, stale }
+        Row { lost, stale, moved }
     }
 }
 
@@ -180,14 +183,6 @@ fn traffic(instance: &Instance, worker: u32, other: u32) {
 /// Rows of planted owners, sorted.
 fn planted_rows(rows: &[Lost]) -> Vec<Lost> {
     let mut rows: Vec<Lost> = rows.iter().filter(|row| row.line >= FIRST_LINE).cloned().collect();
-    rows.sort();
-    rows
-}
-
-/// All other rows, inherited ones included, sorted.
-fn others(leaks: &Leaks) -> Vec<Lost> {
-    let rows = leaks.unreachable.iter().chain(&leaks.inherited);
-    let mut rows: Vec<Lost> = rows.filter(|row| row.line < FIRST_LINE).cloned().collect();
     rows.sort();
     rows
 }

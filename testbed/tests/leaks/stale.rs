@@ -32,7 +32,7 @@ impl Search<'_> {
         for &(index, planned) in suspects {
             let payload = self.planted.fragments[index].payload;
             let own = pool(self.plan.fragments[index].pool, self.worker);
-            let why = self.input.why(payload, self.worker);
+            let why = self.input.why(payload, Some(self.worker));
             let alive = why.fragments.iter().find(|alive| alive.pool == own);
             let held = match &alive.expect("a planted fragment is found").held[..] {
                 "nothing" => Held::Nothing,
