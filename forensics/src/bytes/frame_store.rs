@@ -10,9 +10,6 @@ use memmap2::Mmap;
 use super::{BlobError, Chunk};
 use crate::num::narrow;
 
-/// Decompressed bytes that are kept.
-const CACHE_LIMIT: usize = 64 << 20;
-
 /// The file, its index and the frames in use.
 pub struct FrameStore {
     file: Mmap,
@@ -20,8 +17,9 @@ pub struct FrameStore {
     cache: Mutex<Cache>,
 }
 
-#[derive(Default)]
 struct Cache {
+    /// Decompressed bytes that are kept.
+    limit: usize,
     frames: HashMap<usize, (u64, Arc<Vec<u8>>)>,
     /// Why a frame cannot be decompressed: found out once.
     damaged: HashMap<usize, String>,
@@ -36,9 +34,16 @@ impl std::fmt::Debug for FrameStore {
 }
 
 impl FrameStore {
-    /// A store over `file`, whose frames `index` lists.
-    pub fn new(file: Mmap, index: FrameIndex) -> Self {
-        Self { file, index, cache: Mutex::default() }
+    /// A store over `file`, whose frames `index` lists. Of what it has decompressed it keeps `limit`
+    /// bytes: the links of a pool lead from one end to the other and back, and a frame that was
+    /// dropped in between is decompressed again for each.
+    pub fn new(file: Mmap, index: FrameIndex, limit: usize) -> Self {
+        let (frames, damaged) = (HashMap::new(), HashMap::new());
+        Self {
+            file,
+            index,
+            cache: Mutex::new(Cache { limit, frames, damaged, bytes: 0, clock: 0 }),
+        }
     }
 
     /// Length of the uncompressed content, as far as it is there.
@@ -97,7 +102,7 @@ impl FrameStore {
 
 impl Cache {
     fn keep(&mut self, number: usize, content: Arc<Vec<u8>>) {
-        while self.bytes.saturating_add(content.len()) > CACHE_LIMIT {
+        while self.bytes.saturating_add(content.len()) > self.limit {
             let oldest = self.frames.iter().min_by_key(|(_, (used, _))| *used).map(|(n, _)| *n);
             let Some((_, dropped)) = oldest.and_then(|number| self.frames.remove(&number)) else {
                 break;

@@ -99,7 +99,8 @@ struct FileArgs {
     /// An executable or library of the process, or a folder of them; may be repeated.
     #[arg(long = "module", value_name = "FILE")]
     modules: Vec<PathBuf>,
-    /// Unpack compressed cores in memory up to this size, beyond it into a temporary file.
+    /// Keep so much of compressed input unpacked in memory; a compressed core that is larger is
+    /// unpacked into a temporary file, a bundle is unpacked anew where it is needed again.
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
     memory: u64,
 }

@@ -25,6 +25,7 @@ pub use moment::{Moment, MomentSource};
 
 use crate::bytes::{Blob, BlobError, FrameStore, map_file};
 use crate::gap::Gap;
+use crate::num::narrow;
 
 /// A larger header or manifest is not ours: one line for each of a million members fits.
 const LARGEST_JSON: u64 = 256 << 20;
@@ -196,7 +197,7 @@ impl Evidence {
                 .iter()
                 .all(|frame| frame.content.end.saturating_sub(frame.content.start) <= 4 << 20)
         {
-            let store = FrameStore::new(map, index);
+            let store = FrameStore::new(map, index, narrow(options.memory));
             let lost = store.lost();
             if lost > 0 {
                 self.cuts.push(format!(
