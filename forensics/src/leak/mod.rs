@@ -26,7 +26,7 @@ pub use graph::{Graph, Marks, Node, PoolNodes};
 pub use growth::{Content, Held, OwnerGrowth, PoolGrowth, Turnover, Who};
 pub use identity::{Identity, identities};
 pub use inherited::mark_inherited;
-pub use paths::{Path, Referrers, RootWord, paths, roots_of};
+pub use paths::{Path, Referrers, RootWord, head_of, paths, roots_of};
 pub use payload_sizes::{PayloadSize, payload_sizes};
 pub use reach::{Hold, Reach, reach};
 pub use roots::{GroupProcess, RootPlace, StackMapping};

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::graph::{Graph, Marks, Node};
 use super::roots::RootPlace;
+use super::{Hold, Reach};
 use crate::num::narrow;
 
 /// A word outside the pools that points at a fragment.
@@ -99,13 +100,12 @@ pub fn roots_of(graph: &Graph<'_>, wanted: &Marks) -> FxHashMap<Node, Vec<RootWo
 
 /// The shortest ways from the roots to a fragment, the shortest first, at most `limit`; each begins
 /// at a fragment of its own that roots point at.
-pub fn paths(graph: &Graph<'_>, target: Node, limit: usize) -> Vec<Path> {
+pub fn paths(graph: &Graph<'_>, referrers: &Referrers, target: Node, limit: usize) -> Vec<Path> {
     let mut all = Marks::none(graph);
     graph.nodes().for_each(|node| {
         all.put(node);
     });
     let rooted = roots_of(graph, &all);
-    let referrers = Referrers::of(graph);
     // Backwards from the target, level by level; each fragment knows the next one on the way.
     let mut next: FxHashMap<Node, Node> = FxHashMap::default();
     let mut seen = Marks::none(graph);
@@ -132,6 +132,29 @@ pub fn paths(graph: &Graph<'_>, target: Node, limit: usize) -> Vec<Path> {
     }
     found.truncate(limit);
     found
+}
+
+/// The head that a lost fragment is reached from; `None` if it is not lost.
+pub fn head_of(
+    graph: &Graph<'_>,
+    reach: &Reach,
+    referrers: &Referrers,
+    lost: Node,
+) -> Option<Node> {
+    if reach.hold(lost) != Hold::Nothing {
+        return None;
+    }
+    let mut seen = Marks::none(graph);
+    seen.put(lost);
+    let mut waiting = vec![lost];
+    while let Some(node) = waiting.pop() {
+        if reach.is_head(node) {
+            return Some(node);
+        }
+        // What points at a lost fragment is lost, too.
+        waiting.extend(referrers.to(node).iter().copied().filter(|from| seen.put(*from)));
+    }
+    None
 }
 
 /// From a fragment to the target.

@@ -197,21 +197,40 @@ fn the_shortest_ways_come_first_and_end_at_data() {
             let fragments = path.steps.iter().map(|step| graph.fragment(*step).unwrap().1);
             fragments.map(|fragment| fragment.start.0 - SHM).collect()
         };
-        let found = paths(graph, target, 10);
+        let referrers = Referrers::of(graph);
+        let found = paths(graph, &referrers, target, 10);
         let ways: Vec<Vec<u64>> = found.iter().map(starts).collect();
         assert_eq!(ways, [vec![0x400, 0x300], vec![0x100, 0x200, 0x300]]);
         let root = |path: &Path| (path.roots[0].member, path.roots[0].place);
         assert_eq!(root(&found[0]), (0, RootPlace::Data(Addr(DATA + 0x20))));
         assert_eq!(root(&found[1]), (0, RootPlace::Data(Addr(DATA + 0x10))));
-        assert_eq!(paths(graph, target, 1).len(), 1);
+        assert_eq!(paths(graph, &referrers, target, 1).len(), 1);
 
-        let referrers = Referrers::of(graph);
         let from: Vec<u64> =
             referrers.to(target).iter().map(|n| graph.fragment(*n).unwrap().1.start.0).collect();
         assert_eq!(from, [SHM + 0x200, SHM + 0x400]);
         let second = graph.find(2, Addr(SHM + 0x200)).unwrap();
         assert_eq!(graph.words_between(second, target), [(Addr(SHM + 0x208), SHM + 0x308)]);
     });
+}
+
+#[test]
+fn what_is_lost_is_reached_from_a_head() {
+    let words = [(0x300, 0x200), (0x200, 0x100)].map(|(at, to)| (SHM + at, SHM + to));
+    let shm = [0x100, 0x200, 0x300].map(|at| SHM + at);
+    asked([&words, &[(DATA, SHM + 0x200)]], &[], &shm, |graph| {
+        let found = |at| head_of(graph, &reach(graph), &Referrers::of(graph), node(graph, at));
+        assert_eq!(found(0x100), None, "held");
+        assert_eq!(found(0x300), Some(node(graph, 0x300)));
+    });
+    asked([&words, &[]], &[], &shm, |graph| {
+        let found = |at| head_of(graph, &reach(graph), &Referrers::of(graph), node(graph, at));
+        assert_eq!(found(0x100), Some(node(graph, 0x300)));
+    });
+}
+
+fn node(graph: &Graph<'_>, at: u64) -> Node {
+    graph.find(2, Addr(SHM + at)).unwrap()
 }
 
 #[test]

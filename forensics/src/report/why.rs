@@ -26,6 +26,9 @@ pub struct Kept {
     pub fragment: NodeReport,
     /// What holds it.
     pub held: Held,
+    /// Where nothing does: the lost fragment that it is reached from, if it is not itself one to
+    /// begin with.
+    pub head: Option<NodeReport>,
     /// The shortest ways to it, the shortest first.
     pub paths: Vec<PathReport>,
 }
@@ -149,14 +152,21 @@ impl WhyReport {
         let graph = connected.graph();
         let known = Known { case, connected: &connected, graph: &graph, places: case.places() };
         let found = connected.find(&graph, at, chosen);
-        let reach = (!found.is_empty()).then(|| leak::reach(&graph));
+        if found.is_empty() {
+            return Self { schema: super::SCHEMA, fragments: Vec::new() };
+        }
+        let reach = leak::reach(&graph);
+        let referrers = Referrers::of(&graph);
         let kept = |node: Node| {
-            let held = match reach.as_ref().map(|reach| reach.hold(node)) {
-                Some(Hold::Data) => Held::Data,
-                Some(Hold::Stack) => Held::Stack,
-                Some(Hold::Nothing) | None => Held::Nothing,
+            let held = match reach.hold(node) {
+                Hold::Data => Held::Data,
+                Hold::Stack => Held::Stack,
+                Hold::Nothing => Held::Nothing,
             };
-            Some(Kept { fragment: known.node(node)?, held, paths: known.paths(node, limit) })
+            let head = leak::head_of(&graph, &reach, &referrers, node);
+            let head = head.filter(|head| *head != node).and_then(|head| known.node(head));
+            let paths = known.paths(&referrers, node, limit);
+            Some(Kept { fragment: known.node(node)?, held, head, paths })
         };
         let fragments = found.into_iter().filter_map(kept).collect();
         Self { schema: super::SCHEMA, fragments }
@@ -204,9 +214,9 @@ impl Known<'_> {
         })
     }
 
-    fn paths(&self, target: Node, limit: usize) -> Vec<PathReport> {
+    fn paths(&self, referrers: &Referrers, target: Node, limit: usize) -> Vec<PathReport> {
         let mut reports = Vec::new();
-        for path in leak::paths(self.graph, target, limit) {
+        for path in leak::paths(self.graph, referrers, target, limit) {
             let pairs = path.steps.iter().zip(path.steps.iter().skip(1));
             let last = path.steps.last().and_then(|last| self.node(*last));
             let ways = pairs.filter_map(|(from, to)| self.words(*from, *to).into_iter().next());

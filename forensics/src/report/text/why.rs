@@ -23,6 +23,16 @@ pub fn why(report: &WhyReport, at: Addr, out: &mut dyn Write) -> io::Result<()> 
             Held::Nothing => "unreachable: no known root leads to it",
         };
         writeln!(out, "  {held}")?;
+        if let Some(head) = &kept.head {
+            let text = format!(
+                "begin at {}, {}, {}, {}: it leads here and is lost, too",
+                head.payload,
+                head.pool,
+                size(head.bytes),
+                head.owner
+            );
+            wrapped("  ", &text, out)?;
+        }
         for path in &kept.paths {
             writeln!(out)?;
             root(&path.root, out)?;
