@@ -13,25 +13,6 @@ const SHORTEST: usize = 8;
 /// Shortest text at the start of a payload.
 const LEADING: usize = 4;
 
-/// Names of SIP headers whose lines tell part of a message.
-const HEADERS: [&str; 16] = [
-    "Via",
-    "From",
-    "To",
-    "Call-ID",
-    "CSeq",
-    "Contact",
-    "Record-Route",
-    "Route",
-    "Max-Forwards",
-    "User-Agent",
-    "Content-Length",
-    "Content-Type",
-    "Authorization",
-    "Proxy-Authorization",
-    "WWW-Authenticate",
-    "Proxy-Authenticate",
-];
 /// Starts of lines of a session description that nothing else has.
 const SESSION: [&str; 5] = ["c=IN IP", "m=audio ", "m=video ", "a=rtpmap:", "a=candidate:"];
 const SCHEMES: [&str; 3] = ["sips", "sip", "tel"];
@@ -232,7 +213,7 @@ impl Marks {
             let length = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
             behind.saturating_add(length.unwrap_or(rest.len()))
         };
-        if let Some(name) = HEADERS.iter().find(|name| ends_with(before, name)) {
+        if let Some(name) = sip::HEADERS.iter().find(|name| ends_with(before, name)) {
             self.is_sip = true;
             if *name == "Call-ID" && self.call_id.is_none() {
                 let value = run.get(behind..line_end()).unwrap_or_default().trim_ascii();

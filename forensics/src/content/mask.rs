@@ -105,27 +105,6 @@ pub(super) fn masked(text: &[u8]) -> String {
     form
 }
 
-/// Names of headers that may be shown at the start of a line.
-const HEADERS: [&str; 18] = [
-    "Via",
-    "From",
-    "To",
-    "Call-ID",
-    "CSeq",
-    "Contact",
-    "Record-Route",
-    "Route",
-    "Max-Forwards",
-    "User-Agent",
-    "Content-Length",
-    "Content-Type",
-    "Authorization",
-    "Proxy-Authorization",
-    "WWW-Authenticate",
-    "Proxy-Authenticate",
-    "Expires",
-    "Subject",
-];
 const PARAMETERS: [&str; 9] =
     ["branch", "tag", "transport", "received", "rport", "lr", "expires", "q", "maddr"];
 const SCHEMES: [&str; 3] = ["sip", "sips", "tel"];
@@ -145,7 +124,7 @@ fn masked_line(line: &[u8], form: &mut String) {
                 let rest = line.strip_prefix(name.as_bytes());
                 rest.is_some_and(|rest| rest.starts_with(b":"))
             };
-            match HEADERS.iter().find(is_header) {
+            match sip::HEADERS.iter().find(is_header) {
                 Some(name) => {
                     form.push_str(name);
                     masked_value(line.get(name.len()..).unwrap_or_default(), form);

@@ -23,6 +23,28 @@ const METHODS: [&str; 15] = [
     "KDMQ",
 ];
 
+/// Names of headers that tell a message, and that a mask may show at the start of a line.
+pub(super) const HEADERS: [&str; 18] = [
+    "Via",
+    "From",
+    "To",
+    "Call-ID",
+    "CSeq",
+    "Contact",
+    "Record-Route",
+    "Route",
+    "Max-Forwards",
+    "User-Agent",
+    "Content-Length",
+    "Content-Type",
+    "Authorization",
+    "Proxy-Authorization",
+    "WWW-Authenticate",
+    "Proxy-Authenticate",
+    "Expires",
+    "Subject",
+];
+
 /// Shortest start line, in characters: `SIP/2.0 200`.
 const SHORTEST: usize = 11;
 

@@ -169,7 +169,8 @@ fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
+/// What is not known, or that nothing is missing.
+pub(in crate::report) fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
     if gaps.is_empty() {
         return writeln!(out, "Not known  nothing is missing");
     }

@@ -3,16 +3,12 @@
 use std::io::{self, Write};
 
 use super::model::{Change, DiffReport, OwnerDiff, PoolDiff, SnapshotReport};
-use crate::gap::Gap;
 use crate::input::MomentSource;
 use crate::kamailio::{OwnerName, PoolKind};
 use crate::num::wide;
 use crate::report::Tame;
-use crate::report::text::{lines, table, wrapped};
+use crate::report::text::{gaps, lines, table, wrapped};
 use crate::units::{count, share, size, span};
-
-/// Gaps that are told one by one.
-const GAPS_SHOWN: usize = 50;
 
 impl DiffReport {
     /// As text, with the first `top` owners of each list.
@@ -280,18 +276,4 @@ fn more(owners: usize, top: usize, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out, "  … {} more (--top N shows more)\n", count(wide(owners.saturating_sub(top))))
-}
-
-fn gaps(gaps: &[Gap], out: &mut dyn Write) -> io::Result<()> {
-    if gaps.is_empty() {
-        return writeln!(out, "Not known  nothing is missing");
-    }
-    writeln!(out, "Not known ({})", gaps.len())?;
-    for gap in gaps.iter().take(GAPS_SHOWN) {
-        wrapped("  ", &format!("{}: {}", gap.what, gap.why), out)?;
-    }
-    if gaps.len() > GAPS_SHOWN {
-        writeln!(out, "  … {} more (--json has all)", gaps.len().saturating_sub(GAPS_SHOWN))?;
-    }
-    Ok(())
 }
