@@ -2,8 +2,10 @@
 //! walked with every used fragment kept.
 
 use super::{Case, Member, Pool};
+use crate::addr::{Addr, AddrRange};
 use crate::kamailio::PoolKind;
 use crate::leak::{Graph, GroupProcess, Node, PoolNodes, StackMapping};
+use crate::process::Process;
 
 /// What a graph is made of.
 #[derive(Debug)]
@@ -33,10 +35,11 @@ impl Case {
     }
 }
 
-impl Connected<'_> {
+impl<'a> Connected<'a> {
     /// Reads every payload.
     pub fn graph(&self) -> Graph<'_> {
-        let pools: Vec<PoolNodes<'_>> = self.pools.iter().filter_map(|pool| nodes(pool)).collect();
+        let nodes = |pool: &&'a Pool| nodes(pool, &self.case.members.get(pool.member)?.process);
+        let pools: Vec<PoolNodes<'_>> = self.pools.iter().filter_map(nodes).collect();
         Graph::new(&self.group, &pools)
     }
 
@@ -58,12 +61,7 @@ impl Connected<'_> {
     }
 
     /// The fragments of each pool that contain an address; `pid` chooses among private ones.
-    pub fn find(
-        &self,
-        graph: &Graph<'_>,
-        at: crate::addr::Addr,
-        chosen: impl Fn(&Member) -> bool,
-    ) -> Vec<Node> {
+    pub fn find(&self, graph: &Graph<'_>, at: Addr, chosen: impl Fn(&Member) -> bool) -> Vec<Node> {
         let pools = 0..self.pools.len();
         let seen = pools.filter(|pool| self.owner_of(*pool).is_none_or(&chosen));
         seen.filter_map(|pool| graph.find(pool, at)).collect()
@@ -77,12 +75,15 @@ impl Member {
     }
 }
 
-fn nodes(pool: &Pool) -> Option<PoolNodes<'_>> {
+fn nodes<'a>(pool: &'a Pool, process: &Process) -> Option<PoolNodes<'a>> {
     let walked = pool.walked()?;
+    // A damaged block may claim more than there is.
+    let mapped = process.memory.mapped_from(walked.range.start);
+    let range = AddrRange { start: walked.range.start, end: walked.range.end.min(mapped) };
     Some(PoolNodes {
         member: pool.member,
         shared: pool.kind == PoolKind::Shm,
-        range: walked.range,
+        range,
         used: &walked.summary.used,
         unread: &walked.summary.unread,
         link_in_tail: walked.link_in_tail,

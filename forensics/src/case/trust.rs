@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use super::{Case, Member, Pool, PoolName, describe};
+use crate::addr::Addr;
+use crate::core::Thread;
 use crate::kamailio::PoolKind;
 use crate::memory::{Content, Segment};
 use crate::units::{count, size};
@@ -60,6 +62,10 @@ impl Trust {
         let of_pool: Vec<Option<String>> =
             case.pools.iter().map(|pool| not_walked(case, pool)).collect();
         let shared = |pool: &Pool| pool.kind == PoolKind::Shm;
+        let without_shared = |pool: &Pool| {
+            let member = case.members.get(pool.member).filter(|_| !shared(pool))?;
+            no_shared(case, member)
+        };
         let known = case.pools.iter().filter(|pool| pool.walked().is_some());
         let pools = known.map(|pool| {
             // Whose words count: everybody's for shared memory; for private memory the process's
@@ -75,20 +81,27 @@ impl Trust {
                 .chain(processes.flat_map(|(_, missing)| missing))
                 .chain(pools.filter_map(|(_, missing)| missing.as_ref()))
                 .cloned()
-                .chain(no_shared(case).filter(|_| !shared(pool)))
+                .chain(without_shared(pool))
                 .collect();
             let level = Level::of(&missing);
             PoolTrust { pool: PoolName::of(case, pool), level, missing }
         });
         let pools = pools.collect();
         let all = group.into_iter().chain(of_member.into_iter().flatten());
+        let without_shared = case.pools.iter().filter_map(without_shared);
         let missing: Vec<String> =
-            all.chain(of_pool.into_iter().flatten()).chain(no_shared(case)).collect();
+            all.chain(of_pool.into_iter().flatten()).chain(without_shared).collect();
         Self { level: Level::of(&missing), missing, pools }
     }
 }
 
 fn absent_processes(case: &Case) -> Option<String> {
+    // A collector knows the group by itself.
+    if case.table.is_empty() && case.evidence.manifest.is_none() {
+        let why = "no process table could be read, and so it is not known which other processes \
+                   there are; they point to shared memory, too";
+        return Some(why.to_owned());
+    }
     let absent = case.missing_processes().len();
     let all = absent.saturating_add(case.members.len());
     (absent > 0).then(|| {
@@ -97,9 +110,15 @@ fn absent_processes(case: &Case) -> Option<String> {
 }
 
 /// Shared memory points into private memory, too: at what was made before the fork.
-fn no_shared(case: &Case) -> Option<String> {
-    let known = case.pools.iter().any(|pool| pool.kind == PoolKind::Shm);
-    (!known).then(|| "the shared pool, which points into private memory, too".to_owned())
+fn no_shared(case: &Case, member: &Member) -> Option<String> {
+    let own = member.roots.pools.iter().find(|root| root.kind == PoolKind::Shm);
+    let walked = |block: Addr| {
+        let mut pools = case.pools.iter();
+        pools.any(|pool| pool.kind == PoolKind::Shm && pool.block == block)
+    };
+    (!own.is_some_and(|root| walked(root.block))).then(|| {
+        format!("{}: its shared pool, which points into private memory, too", describe(member))
+    })
 }
 
 fn of_member(member: &Member) -> Vec<String> {
@@ -107,13 +126,17 @@ fn of_member(member: &Member) -> Vec<String> {
     let name = describe(member);
     let mut missing = Vec::new();
     let threads = &process.core.notes.threads;
-    let known = threads.iter().filter(|t| t.stack_pointer(process.core.machine).is_some()).count();
+    let machine = process.core.machine;
+    let known =
+        |thread: &&Thread| thread.has_all_registers() && thread.stack_pointer(machine).is_some();
+    let known = threads.iter().filter(known).count();
     if threads.is_empty() {
         missing.push(format!("{name}: its registers, and so which part of its stacks is live"));
     } else if known < threads.len() {
         let lacking = threads.len().saturating_sub(known);
         missing.push(format!(
-            "{name}: the registers of {lacking} of its {} threads, and so which part of their stacks is live",
+            "{name}: registers of {lacking} of its {} threads, and perhaps which part of their \
+             stacks is live",
             threads.len()
         ));
     }

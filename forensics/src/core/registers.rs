@@ -74,6 +74,13 @@ impl Thread {
         }
     }
 
+    /// Whether the snapshot has all of them. Of a thread that did not stop it has those at most that
+    /// the kernel tells of its system call.
+    pub fn has_all_registers(&self) -> bool {
+        let source = self.record.as_ref().map(|record| record.registers);
+        matches!(source, Some(RegisterSource::Stopped) | None)
+    }
+
     /// Its stack pointer.
     pub fn stack_pointer(&self, machine: &str) -> Option<Addr> {
         let value = match machine {
@@ -120,6 +127,7 @@ mod tests {
         let of_call = thread(registers.clone(), Some(RegisterSource::SystemCallFile));
         let names: Vec<&str> =
             of_call.general_registers("x86-64").unwrap().iter().map(|r| r.name).collect();
+        assert!(!of_call.has_all_registers());
         assert_eq!(names, ["r10", "r9", "r8", "rdx", "rsi", "rdi", "orig_rax", "rip", "rsp"]);
         let none = thread(registers, Some(RegisterSource::None));
         assert_eq!(none.general_registers("x86-64"), Some(vec![]));

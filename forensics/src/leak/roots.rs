@@ -37,9 +37,13 @@ pub struct StackMapping {
     pub lowest: Addr,
 }
 
-/// Where a word is that may point at a fragment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a word is that may point at a fragment; the more lasting kinds come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RootPlace {
+    /// A word of memory that the process can write to, and that is no stack.
+    Data(Addr),
+    /// A word of a live stack.
+    Stack(Addr),
     /// A general register of a thread.
     Register {
         /// The thread.
@@ -47,10 +51,6 @@ pub enum RootPlace {
         /// The register's name.
         name: &'static str,
     },
-    /// A word of a live stack.
-    Stack(Addr),
-    /// A word of other memory that the process can write to.
-    Data(Addr),
 }
 
 /// The ranges of one process that hold roots.

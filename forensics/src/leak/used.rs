@@ -1,7 +1,7 @@
 //! The used fragments of a pool in short: what reachability and growth need, 16 bytes each.
 
 use crate::addr::{Addr, AddrRange};
-use crate::num::narrow;
+use crate::num::{narrow, wide};
 
 /// One used fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,16 @@ impl Used {
     }
 }
 
+/// Cells are worth their memory up to so many for each fragment, or in all.
+const CELLS_EACH: u64 = 64;
+const CELLS_AT_LEAST: u64 = 1 << 16;
+
 /// Bytes of a pool for which [`Index`] keeps one cell.
 const CELL: u64 = 64 * 8;
 
 /// Finds the fragment that an address lies in without a search: one bit for every 8 bytes of the
-/// pool, set where a payload starts, and the number of those before each 64.
+/// pool, set where a payload starts, and the number of those before each 64. A pool with few
+/// fragments for its size, or for the size that a damaged block claims, is searched by halves.
 #[derive(Debug)]
 pub(super) struct Index<'a> {
     range: AddrRange,
@@ -57,7 +62,10 @@ struct Cell {
 impl<'a> Index<'a> {
     /// Of the used fragments of one pool, by rising address.
     pub(super) fn new(range: AddrRange, used: &'a [Used]) -> Self {
-        let mut cells = vec![Cell::default(); narrow(range.length().div_ceil(CELL))];
+        let wanted = range.length().div_ceil(CELL);
+        let worth = wide(used.len()).saturating_mul(CELLS_EACH).max(CELLS_AT_LEAST);
+        let wanted = if wanted <= worth { narrow(wanted) } else { 0 };
+        let mut cells = vec![Cell::default(); wanted];
         for fragment in used {
             let Some(inside) = fragment.start.offset_from(range.start) else { continue };
             if let Some(cell) = cells.get_mut(narrow(inside / CELL)) {
@@ -88,6 +96,14 @@ impl<'a> Index<'a> {
         fragment.payload().contains(at).then_some(number)
     }
 
+    /// The same by halves, for a pool without cells.
+    #[cold]
+    fn by_halves(&self, at: Addr) -> Option<(u32, bool)> {
+        let number = self.used.partition_point(|fragment| fragment.start <= at).checked_sub(1)?;
+        let start = self.used.get(number)?.start == at;
+        Some((u32::try_from(number).ok()?, start))
+    }
+
     /// The used fragment that an address is the start of.
     #[inline]
     pub(super) fn starting_at(&self, at: Addr) -> Option<u32> {
@@ -100,6 +116,9 @@ impl<'a> Index<'a> {
     #[inline]
     fn at_or_before(&self, at: Addr) -> Option<(u32, bool)> {
         let inside = at.offset_from(self.range.start)?;
+        if self.cells.is_empty() {
+            return self.by_halves(at);
+        }
         let cell = self.cells.get(narrow(inside / CELL))?;
         // All starts up to and including the address's own 8 bytes, the last of them on top.
         let up_to = cell.starts << (63 - inside % CELL / 8);
@@ -129,6 +148,19 @@ mod tests {
         assert_eq!([find(0x2700), find(0x2701), find(0x3000)], [Some(3), None, None]);
         let exactly = |at| index.starting_at(Addr(at));
         assert_eq!([exactly(0x1040), exactly(0x1041), exactly(0x2700)], [Some(0), None, Some(3)]);
+    }
+
+    #[test]
+    fn a_pool_that_claims_to_be_huge_takes_no_memory_for_it() {
+        let fragments = [used(0x1040, 24), used(0x1070, 8), used(0x1600, 0x1000)];
+        let index = Index::new(AddrRange::new(Addr(0x1000), 1 << 60), &fragments);
+        let find = |at| index.find(Addr(at));
+        assert!(index.cells.is_empty());
+        assert_eq!([find(0xfff), find(0x1000), find(0x103f)], [None; 3]);
+        assert_eq!([find(0x1040), find(0x1057), find(0x1058)], [Some(0), Some(0), None]);
+        assert_eq!([find(0x1600), find(0x25ff), find(0x2600)], [Some(2), Some(2), None]);
+        let exactly = |at| index.starting_at(Addr(at));
+        assert_eq!([exactly(0x1070), exactly(0x1071)], [Some(1), None]);
     }
 
     #[test]

@@ -94,6 +94,19 @@ impl SegmentMap {
         self.segments.get(index).filter(|segment| segment.range.contains(at))
     }
 
+    /// The end of what is mapped without a gap from `at` on; `at` itself if nothing is.
+    pub fn mapped_from(&self, at: Addr) -> Addr {
+        let index = self.segments.partition_point(|segment| segment.range.end <= at);
+        let mut end = at;
+        for segment in self.segments.iter().skip(index) {
+            if segment.range.start > end {
+                break;
+            }
+            end = segment.range.end;
+        }
+        end
+    }
+
     /// Counts known and unknown bytes. A piece of a file that ends early counts as cut.
     pub fn coverage(&self) -> Coverage {
         let mut coverage = Coverage::default();
@@ -208,6 +221,13 @@ mod tests {
         assert_eq!(next(0x2100), Some(0x3000));
         assert_eq!(next(0x300f), Some(0x300f));
         assert_eq!(next(0x3010), None, "the file ends early");
+    }
+
+    #[test]
+    fn mapped_pieces_reach_to_the_next_gap() {
+        let end = |at| map().mapped_from(Addr(at)).0;
+        assert_eq!([end(0x1fff), end(0x2000), end(0x2115)], [0x1fff, 0x2120, 0x2120]);
+        assert_eq!([end(0x2120), end(0x3010)], [0x2120, 0x3020]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What `forensics why` and `forensics refs` tell: what keeps a fragment alive, and who points at it.
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::addr::Addr;
@@ -192,7 +193,7 @@ impl RefsReport {
             let words = from.iter().flat_map(|from| known.words(*from, node));
             Some(Referred {
                 fragment: known.node(node)?,
-                roots: known.roots(&roots.remove(&node).unwrap_or_default()),
+                roots: known.roots(&roots.remove(&node).unwrap_or_default(), usize::MAX),
                 references: words.collect(),
             })
         };
@@ -222,7 +223,7 @@ impl Known<'_> {
             let ways = pairs.filter_map(|(from, to)| self.words(*from, *to).into_iter().next());
             let last = last.map(|fragment| WayPoint { fragment, at: None, value: None });
             let steps: Vec<WayPoint> = ways.chain(last).collect();
-            let roots = self.roots(&path.roots);
+            let roots = self.roots(&path.roots, limit);
             reports.extend(roots.into_iter().map(|root| PathReport { root, steps: steps.clone() }));
         }
         reports.truncate(limit);
@@ -241,22 +242,27 @@ impl Known<'_> {
         words.map(step).collect()
     }
 
-    /// Names roots, those of data first; the same word in several processes is one.
-    fn roots(&self, words: &[RootWord]) -> Vec<RootReport> {
-        let mut reports: Vec<RootReport> = Vec::new();
+    /// Names the first `limit` of some roots, those of data before stacks and registers; the same
+    /// word in several processes is one.
+    fn roots(&self, words: &[RootWord], limit: usize) -> Vec<RootReport> {
+        let mut known: FxHashMap<(RootPlace, u64), usize> = FxHashMap::default();
+        let mut different: Vec<(&RootWord, Vec<u32>)> = Vec::new();
         for word in words {
-            let Some(report) = self.root(word) else { continue };
-            let same = |known: &&mut RootReport| {
-                report.at.is_some()
-                    && (known.at, known.value, known.kind) == (report.at, report.value, report.kind)
-            };
-            match reports.iter_mut().find(same) {
-                Some(known) => known.also_in.extend(report.pid),
-                None => reports.push(report),
+            let private = matches!(word.place, RootPlace::Register { .. });
+            let number = *known.entry((word.place, word.value)).or_insert(different.len());
+            match different.get_mut(number) {
+                Some((_, also_in)) if !private => {
+                    let process = self.case.members.get(word.member).map(|member| &member.process);
+                    also_in.extend(process.and_then(|process| process.pid));
+                }
+                _ => different.push((word, Vec::new())),
             }
         }
-        reports.sort_by_key(|report| report.kind);
-        reports
+        different.sort_by_key(|(word, _)| word.place);
+        let named = different.into_iter().take(limit);
+        named
+            .filter_map(|(word, also_in)| Some(RootReport { also_in, ..self.root(word)? }))
+            .collect()
     }
 
     fn root(&self, word: &RootWord) -> Option<RootReport> {
