@@ -161,14 +161,25 @@ fn collected(
     }
 }
 
-/// A range of data may span several `PT_LOAD`s that touch one another.
+/// A range of data may span several `PT_LOAD`s that touch one another; what none covers is not known
+/// to be anything else.
 fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
     let mut segments = Vec::new();
+    let mut reached = place.start;
+    let missing = |start, end| Segment {
+        range: AddrRange { start, end },
+        writable: Some(true),
+        content: Content::Absent(Why::Truncated),
+    };
     let first = core.loads.partition_point(|load| load.range.end <= place.start);
     for load in core.loads.iter().skip(first).take_while(|load| load.range.start < place.end) {
         let start = load.range.start.max(place.start);
         let end = Addr(load.range.start.0.saturating_add(load.saved)).min(place.end);
         if start < end {
+            if reached < start {
+                segments.push(missing(reached, start));
+            }
+            reached = end;
             let inside = start.0.saturating_sub(load.range.start.0);
             let offset = load.offset.saturating_add(inside);
             segments.push(Segment {
@@ -177,6 +188,9 @@ fn data(place: AddrRange, core: &CoreFile) -> Vec<Segment> {
                 content: Content::Bytes { blob: core.blob.clone(), offset },
             });
         }
+    }
+    if reached < place.end {
+        segments.push(missing(reached, place.end));
     }
     segments
 }

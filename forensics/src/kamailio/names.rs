@@ -91,6 +91,11 @@ impl<'a> Names<'a> {
     fn text(&mut self, at: Addr) -> Option<String> {
         let process = self.process;
         let known = self.texts.entry(at).or_insert_with(|| {
+            // A damaged header may lead to anybody's text; names are constants of a module.
+            let writable = process.memory.find(at).is_some_and(|held| held.writable == Some(true));
+            if writable && process.modules.covering(at).is_none() {
+                return Err(NoText::Wild("in memory that the program writes to".to_owned()));
+            }
             let text = process.memory.text(at, LONGEST).map_err(|absent| match absent.why {
                 Why::Unmapped => NoText::Wild(absent.why.to_string()),
                 why => NoText::NotKnown(why.to_string()),

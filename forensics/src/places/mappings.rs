@@ -121,8 +121,8 @@ impl Mappings {
         below.map(|(_, thread)| *thread).or(named)
     }
 
-    /// The mappings that hold stacks, each with the lowest stack pointer in it. A stack pointer in
-    /// the heap or in a module's data (a signal handler's own stack) makes no stack of the rest.
+    /// Nameless mappings and the first thread's stack that a stack pointer leads into, but not the
+    /// brk heap, each with the lowest stack pointer in it.
     pub(super) fn stacks(&self) -> Vec<(AddrRange, Addr)> {
         let mut stacks: Vec<(AddrRange, Addr)> = Vec::new();
         for (pointer, _) in &self.threads {

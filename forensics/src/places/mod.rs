@@ -130,9 +130,22 @@ impl<'a> Places<'a> {
         self.pools.iter().filter(own).find(|pool| pool.range.contains(at)).map(|pool| pool.kind)
     }
 
-    /// The mappings of a process that hold stacks, each with the lowest stack pointer in it.
+    /// The mappings of a process that hold stacks, each with the lowest stack pointer in it. A stack
+    /// pointer in a heap or in a module's data (a signal handler's own stack, or a damaged register)
+    /// makes no stack of the rest.
     pub fn stacks(&self, process: usize) -> Vec<(AddrRange, Addr)> {
-        self.mappings(process).map(Mappings::stacks).unwrap_or_default()
+        let (Some(mappings), Some(Named { process: own, .. })) =
+            (self.mappings(process), self.processes.get(process))
+        else {
+            return Vec::new();
+        };
+        let in_module = |at: Addr| own.modules.covering(at).is_some();
+        let is_stack = |(mapping, pointer): &(AddrRange, Addr)| {
+            !in_module(mapping.start)
+                && !in_module(*pointer)
+                && !glibc::in_arena(&own.memory, *pointer)
+        };
+        mappings.stacks().into_iter().filter(is_stack).collect()
     }
 
     fn mappings(&self, process: usize) -> Option<&Mappings> {

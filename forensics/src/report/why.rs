@@ -223,10 +223,10 @@ impl Known<'_> {
             let ways = pairs.filter_map(|(from, to)| self.words(*from, *to).into_iter().next());
             let last = last.map(|fragment| WayPoint { fragment, at: None, value: None });
             let steps: Vec<WayPoint> = ways.chain(last).collect();
-            let roots = self.roots(&path.roots, limit);
+            let left = limit.saturating_sub(reports.len());
+            let roots = self.roots(&path.roots, left);
             reports.extend(roots.into_iter().map(|root| PathReport { root, steps: steps.clone() }));
         }
-        reports.truncate(limit);
         reports
     }
 
