@@ -1,11 +1,12 @@
 //! What nothing holds any more: reachability over the whole case, by pool and owner.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 
-use super::{Case, Connected};
+use super::{Case, Connected, Member};
 use crate::addr::Addr;
-use crate::kamailio::{OwnerName, PoolKind};
-use crate::leak::{self, Graph, Hold, Node, Reach, Since, Unreachable, Used};
+use crate::heap::Owner;
+use crate::kamailio::OwnerName;
+use crate::leak::{self, Graph, Hold, Node, Reach, Since, Unreachable, Used, identities};
 use crate::num::narrow;
 
 pub use crate::leak::Lost;
@@ -38,58 +39,74 @@ impl Case {
     }
 }
 
-/// What makes two fragments of two processes the same allocation.
-type Identity = (Addr, u64);
+/// What makes lost fragments of two processes the same allocation, made before the fork: nobody can
+/// write to them any more. Workers that leak alike get the same addresses too, but other contents.
+type Same = (u64, Owner, u64);
 
-fn identity(fragment: &Used) -> Identity {
-    (fragment.start, fragment.bytes())
-}
-
-/// What was lost before the fork: in the main process, and at the same place in others.
+/// What was lost before the fork: in the main process, and the same in others.
 struct StartUp {
-    /// The main process's pool.
-    main: Option<usize>,
-    shared: Vec<usize>,
-    lost_by_main: FxHashSet<Identity>,
-    lost_by_others: FxHashSet<Identity>,
+    /// The private pool that the others' fragments may be inherited from.
+    first: Option<usize>,
+    /// Whether that is the main process's. Without it, all must have lost a fragment.
+    is_main: bool,
+    /// For each private pool its lost fragments by address; nothing for the shared one.
+    lost: Vec<Option<FxHashMap<Addr, Same>>>,
 }
 
 impl StartUp {
     fn of(connected: &Connected<'_>, graph: &Graph<'_>, reach: &Reach) -> Self {
-        let pools = connected.pools.iter().enumerate();
-        let shared = pools.filter(|(_, pool)| pool.kind == PoolKind::Shm).map(|(index, _)| index);
-        let mut start_up = Self {
-            main: connected.first_private(),
-            shared: shared.collect(),
-            lost_by_main: FxHashSet::default(),
-            lost_by_others: FxHashSet::default(),
-        };
-        if start_up.main.is_none() {
-            return start_up;
-        }
-        for node in graph.nodes().filter(|node| reach.hold(*node) == Hold::Nothing) {
-            let Some((pool, fragment)) = graph.fragment(node) else { continue };
-            if Some(pool) == start_up.main {
-                start_up.lost_by_main.insert(identity(fragment));
-            } else if !start_up.shared.contains(&pool) {
-                start_up.lost_by_others.insert(identity(fragment));
+        let first = connected.first_private();
+        let is_main = first.and_then(|pool| connected.owner_of(pool)).is_some_and(Member::is_main);
+        let mut used: Vec<Vec<Used>> = vec![Vec::new(); connected.pools.len()];
+        let lost = graph.nodes().filter(|node| reach.hold(*node) == Hold::Nothing);
+        for (pool, fragment) in lost.filter_map(|node| graph.fragment(node)) {
+            if let Some(used) = used.get_mut(pool) {
+                used.push(*fragment);
             }
         }
-        start_up
+        let pools = used.iter().enumerate();
+        let lost = pools.map(|(pool, used)| lost_in(connected, first, pool, used)).collect();
+        Self { first, is_main, lost }
     }
 
     fn since(&self, graph: &Graph<'_>, node: Node) -> Since {
         let Some((pool, fragment)) = graph.fragment(node) else { return Since::Start };
-        let identity = identity(fragment);
-        match self.main {
-            Some(main) if main == pool => match self.lost_by_others.contains(&identity) {
-                true => Since::BeforeFork,
-                false => Since::Start,
-            },
-            Some(_) if !self.shared.contains(&pool) && self.lost_by_main.contains(&identity) => {
-                Since::Inherited
-            }
-            _ => Since::Start,
+        let own = self.lost.get(pool).and_then(|lost| lost.as_ref()?.get(&fragment.start));
+        let (Some(first), Some(own)) = (self.first, own) else { return Since::Start };
+        let has = |other: usize| {
+            let lost = self.lost.get(other).and_then(Option::as_ref);
+            lost.is_none_or(|lost| lost.get(&fragment.start) == Some(own))
+        };
+        let private = |other: &usize| self.lost.get(*other).is_some_and(Option::is_some);
+        let mut others = (0..self.lost.len()).filter(private).filter(|other| *other != first);
+        let inherited = match (self.is_main, pool == first) {
+            (true, true) => others.any(has),
+            (true, false) => has(first),
+            (false, _) => has(first) && others.all(has),
+        };
+        match (inherited, pool == first) {
+            (true, true) => Since::BeforeFork,
+            (true, false) => Since::Inherited,
+            (false, _) => Since::Start,
         }
     }
+}
+
+/// The lost fragments of a private pool, if there are others to compare them with.
+fn lost_in(
+    connected: &Connected<'_>,
+    first: Option<usize>,
+    pool: usize,
+    used: &[Used],
+) -> Option<FxHashMap<Addr, Same>> {
+    first?;
+    let memory = &connected.owner_of(pool)?.process.memory;
+    let walked = connected.pools.get(pool)?.walked()?;
+    let owner = |number: u32| {
+        let totals = walked.summary.owners.get(narrow(u64::from(number)));
+        totals.map(|totals| totals.owner).unwrap_or_default()
+    };
+    let known = identities(used, memory, walked.range).into_iter();
+    let same = known.map(|known| (known.payload, (known.bytes, owner(known.owner), known.content)));
+    Some(same.collect())
 }
