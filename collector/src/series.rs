@@ -109,7 +109,8 @@ impl Taken {
     /// Says why the series ends early.
     fn end(self, ending: Ending, why: &str) -> Ending {
         let Self { of, whole, .. } = self;
-        summary::say(&format!("{why}: {whole} of {of} samples were taken; they stay\n"));
+        let stay = if whole > 0 { "; they stay" } else { "" };
+        summary::say(&format!("{why}: {whole} of {of} samples were taken{stay}\n"));
         ending
     }
 
@@ -201,7 +202,8 @@ fn runs(process: &Process) -> bool {
 /// The samples' files: `NAME-1.tar.zst` to `NAME-12.tar.zst`, with zeroes before the number so
 /// that they sort.
 fn paths(output: &Path, samples: u32) -> anyhow::Result<Vec<PathBuf>> {
-    let file = output.file_name().filter(|file| *file != "-" && !output.is_dir());
+    let folder = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let file = output.file_name().filter(|file| *file != "-" && !folder);
     let file = file.with_context(|| {
         format!("{} is no name for the files of a series; give one with -o", output.display())
     })?;

@@ -96,16 +96,20 @@ impl Trust {
 }
 
 fn absent_processes(case: &Case) -> Option<String> {
-    // A collector knows the group by itself.
-    if case.table.is_empty() && case.evidence.manifest.is_none() {
+    let manifest = case.evidence.manifest.as_ref();
+    if case.table.is_empty() && manifest.is_none() {
         let why = "no process table could be read, and so it is not known which other processes \
                    there are; they point to shared memory, too";
         return Some(why.to_owned());
     }
-    let absent = case.missing_processes().len();
+    // A collector knows the group by itself.
+    let read = |pid: u32| case.members.iter().any(|member| member.process.pid == Some(pid));
+    let named = manifest.map(|manifest| manifest.processes.iter().filter(|one| !read(one.pid)));
+    let absent = case.missing_processes().len().max(named.map_or(0, Iterator::count));
     let all = absent.saturating_add(case.members.len());
     (absent > 0).then(|| {
-        format!("{absent} of the {all} processes are not in the input, with all that they point to")
+        let are = if absent == 1 { "is" } else { "are" };
+        format!("{absent} of the {all} processes {are} not in the input, with all they point to")
     })
 }
 
@@ -135,8 +139,8 @@ fn of_member(member: &Member) -> Vec<String> {
     } else if known < threads.len() {
         let lacking = threads.len().saturating_sub(known);
         missing.push(format!(
-            "{name}: registers of {lacking} of its {} threads, and perhaps which part of their \
-             stacks is live",
+            "{name}: registers of {lacking} of {} threads, and perhaps which part of their stacks \
+             is live",
             threads.len()
         ));
     }
@@ -170,9 +174,10 @@ fn not_walked(case: &Case, pool: &Pool) -> Option<String> {
     let breaks = summary.breaks.count.saturating_add(summary.holes.count);
     (!summary.complete).then(|| {
         format!(
-            "{name}: {} in no fragment, as its chain is broken in {} places",
+            "{name}: {} in no fragment, as its chain is broken in {} {}",
             size(summary.lost_bytes),
-            count(breaks)
+            count(breaks),
+            if breaks == 1 { "place" } else { "places" }
         )
     })
 }

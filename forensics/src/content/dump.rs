@@ -100,7 +100,7 @@ impl fmt::Display for DumpReport {
 #[derive(Debug, Error)]
 pub enum DumpError {
     /// The directory cannot be made, opened or listed.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {} for payloads", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -111,7 +111,7 @@ pub enum DumpError {
     #[error("{}: is not empty (--force writes into it all the same)", .0.display())]
     NotEmpty(PathBuf),
     /// A file could not be written.
-    #[error("{}: {source}; the {written} payloads written before stay", path.display())]
+    #[error("cannot write {} (the {written} payloads written before stay)", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -257,8 +257,18 @@ impl Folder {
         Ok(File::from(file))
     }
 
+    /// A payload as a file; nothing stays of one that cannot be written whole.
     fn write(&self, name: &str, one: &Selected<'_>) -> io::Result<()> {
         let mut file = self.create(name)?;
+        let written = Self::copy(one, &mut file);
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+        }
+        written
+    }
+
+    fn copy(one: &Selected<'_>, file: &mut File) -> io::Result<()> {
         let mut cursor = Cursor::new(one.memory);
         let (mut at, end) = (one.payload.start, one.payload.end);
         while at < end {

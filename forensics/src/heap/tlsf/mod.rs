@@ -99,12 +99,12 @@ impl Manager for Tlsf {
         in_use.checked_add(free_fragments)
     }
 
-    /// TLSF has no check words.
     /// `prev_phys_block` of the next header is the last word of the payload before it.
     fn link_in_tail(shape: &Shape) -> Option<u64> {
         Some(shape.next_free)
     }
 
+    /// TLSF has no check words.
     fn landmarks(_: &Shape) -> Vec<Landmark> {
         Vec::new()
     }

@@ -16,6 +16,10 @@ pub fn leaks(report: &LeakReport, top: usize, out: &mut dyn Write) -> io::Result
     let (start_up, own): (Vec<&LostReport>, Vec<&LostReport>) =
         report.unreachable.iter().partition(|lost| lost.start_up == lost.fragments);
     trust(&report.confidence, out)?;
+    if report.pools.is_empty() {
+        writeln!(out, "No pool was read: whether anything is lost is not known\n")?;
+        return gaps(&report.gaps, out);
+    }
     match report.confidence.level {
         Level::High => writeln!(out, "Unreachable: no root of any process leads there")?,
         Level::Low => writeln!(out, "Unreachable from what was saved")?,
