@@ -111,10 +111,12 @@ impl<'a> Graph<'a> {
             let small = (length <= SMALL).then(|| cursor.bytes(fragment.start, narrow(length)));
             match small {
                 Some(Ok(bytes)) => {
-                    let stale = header.is_some_and(|header| ends_in_link(bytes, header));
-                    let link = if stale { 8 } else { 0 };
-                    let own = bytes.get(..bytes.len().saturating_sub(link));
-                    self.sieve.sift(own.unwrap_or_default(), &mut add);
+                    let doubtful = header.is_some_and(|header| may_end_in_link(bytes, header));
+                    self.sieve.sift(bytes, |word| {
+                        let last = word.offset.saturating_add(8) == length;
+                        // A list's link may look like the allocator's; it leads to a start.
+                        add(Word { aligned: word.aligned && !(last && doubtful), ..word });
+                    });
                 }
                 _ => {
                     roots::words(process.memory, fragment.payload(), &self.sieve, |_, word| {
@@ -308,9 +310,10 @@ impl<'g, 'a> Edges<'g, 'a> {
     }
 }
 
-/// Whether the last word of a payload is the allocator's old link to the payload's own header, whole
-/// or with its low bytes under the end of a text or cleared. It leads into the fragment before.
-fn ends_in_link(payload: &[u8], header: Addr) -> bool {
+/// Whether the last word of a payload may be the allocator's old link to the payload's own header,
+/// whole or with its low bytes under the end of a text or cleared. That leads into the fragment
+/// before, but not to its start.
+fn may_end_in_link(payload: &[u8], header: Addr) -> bool {
     let Some((rest, tail)) = payload.split_last_chunk::<8>() else { return false };
     let link = header.0.to_le_bytes();
     let kept = tail.iter().rev().zip(link.iter().rev()).take_while(|(one, other)| one == other);
@@ -358,7 +361,7 @@ mod tests {
     #[test]
     fn the_allocators_own_link_at_the_end_of_a_payload_is_told_from_a_pointer() {
         let header = Addr(0x7fc2_df71_3d68);
-        let ends = |payload: &[u8]| ends_in_link(payload, header);
+        let ends = |payload: &[u8]| may_end_in_link(payload, header);
         let link = header.0.to_le_bytes();
         assert!(ends(&[&[0; 8], &link[..]].concat()), "untouched");
         // A path of 9 bytes, and one of 11: the link's low bytes are under the text's end.

@@ -131,6 +131,30 @@ fn a_packed_pointer_counts_if_it_leads_to_a_start() {
     }
 }
 
+/// Under TLSF the last word of a payload may be the allocator's old link to the payload's own header.
+#[test]
+fn an_old_link_of_the_allocator_is_told_from_the_link_of_a_list() {
+    let held_by = |value: u64| {
+        let memory = Bytes(vec![(DATA, SHM + 0x180), (SHM + 0x180 + 0x38, value)]).memory();
+        let group =
+            [GroupProcess { memory: &memory, threads: &[], machine: "x86-64", stacks: Vec::new() }];
+        let shm = used(&[SHM + 0x100, SHM + 0x180]);
+        let pools = [PoolNodes {
+            member: 0,
+            shared: true,
+            range: AddrRange::new(Addr(SHM), LENGTH),
+            used: &shm,
+            unread: &[],
+            link_in_tail: Some(0x48),
+        }];
+        let graph = Graph::new(&group, &pools);
+        reach(&graph).hold(graph.find(0, Addr(SHM + 0x100)).unwrap())
+    };
+    assert_eq!(held_by(SHM + 0x138), Hold::Nothing, "the payload's own header");
+    assert_eq!(held_by(SHM + 0x100), Hold::Data, "a neighbour's start, at an address ending in 00");
+    assert_eq!(held_by(SHM + 0x110), Hold::Data, "into a neighbour");
+}
+
 #[test]
 fn live_stacks_and_registers_hold_what_nothing_else_does() {
     let words = [
