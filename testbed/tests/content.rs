@@ -312,7 +312,7 @@ fn refusals(scene: &Scene) {
     assert!(fs::symlink_metadata(folder.join("index.json")).unwrap().is_file());
 
     let said = dump(Path::new("/proc/payloads"), &[]).expect(&[2]).errors();
-    assert!(said.contains("/proc/payloads: "), "{said}");
+    assert!(said.contains("cannot use /proc/payloads for payloads: "), "{said}");
     full_disk(scene);
 }
 
