@@ -20,6 +20,8 @@ pub mod modules;
 pub mod layout;
 pub mod process;
 
+pub mod symbols;
+
 pub mod heap;
 pub mod kamailio;
 pub mod leak;
