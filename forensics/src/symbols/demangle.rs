@@ -62,7 +62,7 @@ fn without_arguments(name: &str) -> String {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         // The brackets of `operator<`, `operator<<` and `operator<=` open nothing.
-        if before.trim_end_matches('<').ends_with("operator") {
+        if out.trim_end_matches('<').ends_with("operator") {
             out.push('<');
             rest = from.get(1..).unwrap_or_default();
             continue;

@@ -13,6 +13,8 @@ mod sections;
 mod units;
 mod work;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use self::functions::Functions;
@@ -70,8 +72,6 @@ pub(super) struct DebugInfo {
     ranges: OnceLock<Ranges>,
 }
 
-type Opened<'a> = (gimli::Dwarf<Slice<'a>>, gimli::Unit<Slice<'a>>);
-
 impl DebugInfo {
     /// Finds a file's debug information; `None` if it has none.
     ///
@@ -97,10 +97,11 @@ impl DebugInfo {
         let units = self.primary.units();
         let read = || Ranges::read(&self.primary.sections.dwarf(), &self.primary.sections, units);
         let ranges = self.ranges.get_or_init(read);
+        let reading = Reading { info: self, opened: RefCell::default() };
         let mut line_only = Vec::new();
         let mut damage = None;
         for unit in ranges.at(value) {
-            match self.in_unit(unit, value) {
+            match reading.in_unit(unit, value) {
                 Ok(found) if found.iter().any(|found| found.name.is_some()) => return Ok(found),
                 Ok(found) if line_only.is_empty() => line_only = found,
                 Ok(_) => {}
@@ -119,24 +120,52 @@ impl DebugInfo {
             Which::Alternate => self.alternate.as_ref(),
         }
     }
+}
 
-    /// A unit and the sections that it lies in; `None` where the alternate file is not at hand.
-    fn open(&self, which: Which, unit: usize) -> Result<Option<Opened<'_>>, Trouble> {
-        let Some(part) = self.part(which) else { return Ok(None) };
+/// A unit and the sections that it lies in.
+#[derive(Debug)]
+struct Opened<'a> {
+    dwarf: gimli::Dwarf<Slice<'a>>,
+    unit: gimli::Unit<Slice<'a>>,
+    /// Whether its language has namespaces and classes.
+    has_scopes: bool,
+}
+
+/// The search for one address: it opens each unit once.
+#[derive(Debug)]
+struct Reading<'a> {
+    info: &'a DebugInfo,
+    opened: RefCell<Vec<(Which, usize, Rc<Opened<'a>>)>>,
+}
+
+impl<'a> Reading<'a> {
+    /// Opens a unit; `None` where the alternate file is not at hand.
+    fn open(&self, which: Which, index: usize) -> Result<Option<Rc<Opened<'a>>>, Trouble> {
+        let Some(part) = self.info.part(which) else { return Ok(None) };
+        let known = self.opened.borrow().iter().find_map(|(file, unit, opened)| {
+            (*file == which && *unit == index).then(|| Rc::clone(opened))
+        });
+        if known.is_some() {
+            return Ok(known);
+        }
         let mut dwarf = part.sections.dwarf();
-        if let (Which::Primary, Some(alternate)) = (which, &self.alternate) {
+        if let (Which::Primary, Some(alternate)) = (which, &self.info.alternate) {
             dwarf.set_sup(alternate.sections.dwarf());
         }
-        let unit = part.units().open(&dwarf, &part.sections, unit)?;
-        Ok(Some((dwarf, unit)))
+        let unit = part.units().open(&dwarf, &part.sections, index)?;
+        let has_scopes = names::has_scopes(&unit)?;
+        let opened = Rc::new(Opened { dwarf, unit, has_scopes });
+        self.opened.borrow_mut().push((which, index, Rc::clone(&opened)));
+        Ok(Some(opened))
     }
 
     fn in_unit(&self, index: usize, value: u64) -> Result<Vec<Found>, Trouble> {
-        let Some(cached) = self.primary.units().get(index) else { return Ok(Vec::new()) };
-        let Some((dwarf, unit)) = self.open(Which::Primary, index)? else { return Ok(Vec::new()) };
-        let functions = cached.functions.get_or_init(|| Functions::read(unit.unit_ref(&dwarf)));
-        let lines = cached.lines.get_or_init(|| Lines::read(&unit));
-        let file = |file: Option<u64>| lines::path(&dwarf, &unit, file?);
+        let Some(cached) = self.info.primary.units().get(index) else { return Ok(Vec::new()) };
+        let Some(opened) = self.open(Which::Primary, index)? else { return Ok(Vec::new()) };
+        let Opened { dwarf, unit, .. } = &*opened;
+        let functions = cached.functions.get_or_init(|| Functions::read(unit.unit_ref(dwarf)));
+        let lines = cached.lines.get_or_init(|| Lines::read(unit));
+        let file = |file: Option<u64>| lines::path(dwarf, unit, file?);
         let line = |line: Option<u64>| line.and_then(|line| u32::try_from(line).ok());
         // Where the lines are damaged, the functions may still serve.
         let here = lines.as_ref().ok().and_then(|lines| lines.at(value));
@@ -149,7 +178,7 @@ impl DebugInfo {
             return Ok(innermost.file.is_some().then_some(innermost).into_iter().collect());
         };
         let mut found = Vec::new();
-        for call in functions::inlined(unit.unit_ref(&dwarf), span, value)?.iter().rev() {
+        for call in functions::inlined(unit.unit_ref(dwarf), span, value)?.iter().rev() {
             innermost.name = self.name_in(index, call.die)?;
             found.push(innermost);
             let (call_file, call_line) = (file(call.call_file), line(call.call_line));

@@ -4,7 +4,7 @@ use gimli::{AttributeValue, UnitOffset};
 
 use super::sections::Slice;
 use super::work::{Trouble, Work};
-use super::{DebugInfo, Which};
+use super::{Opened, Reading, Which};
 
 /// References from one entry to the next that are followed.
 const MOST_STEPS: usize = 16;
@@ -30,16 +30,36 @@ pub(super) struct Place {
     pub(super) die: usize,
 }
 
-impl DebugInfo {
+/// Whether a unit's language has namespaces and classes: any but C and assembler.
+pub(super) fn has_scopes(unit: &gimli::Unit<Slice<'_>>) -> Result<bool, Trouble> {
+    let root = unit.entry(unit.header.root_offset())?;
+    let language = match root.attr_value(gimli::DW_AT_language) {
+        Some(AttributeValue::Language(language)) => language,
+        // A partial unit does not say.
+        _ => return Ok(true),
+    };
+    Ok(!matches!(
+        language,
+        gimli::DW_LANG_C
+            | gimli::DW_LANG_C89
+            | gimli::DW_LANG_C99
+            | gimli::DW_LANG_C11
+            | gimli::DW_LANG_C17
+            | gimli::DW_LANG_Mips_Assembler
+    ))
+}
+
+impl<'a> Reading<'a> {
     /// The name of a function's entry, or of the one that it refers to.
     pub(super) fn name(&self, mut place: Place) -> Result<Option<DwarfName>, Trouble> {
         let mut plain = None;
         for _ in 0..MOST_STEPS {
-            let Some((dwarf, unit)) = self.open(place.which, place.unit)? else { break };
+            let Some(opened) = self.open(place.which, place.unit)? else { break };
+            let Opened { dwarf, unit, .. } = &*opened;
             let entry = unit.entry(UnitOffset(place.die))?;
             let text = |name| {
                 let value = entry.attr_value(name)?;
-                let text = dwarf.attr_string(&unit, value).ok()?;
+                let text = dwarf.attr_string(unit, value).ok()?;
                 let text = text.slice().get(..LONGEST).unwrap_or(text.slice());
                 Some(String::from_utf8_lossy(text).into_owned())
             };
@@ -61,25 +81,24 @@ impl DebugInfo {
         Ok(Some(DwarfName::Source(words.join("::"))))
     }
 
-    fn follow(&self, from: Place, to: AttributeValue<Slice<'_>>) -> Option<Place> {
+    fn follow(&self, from: Place, to: AttributeValue<Slice<'a>>) -> Option<Place> {
         let (which, at) = match to {
             AttributeValue::UnitRef(offset) => return Some(Place { die: offset.0, ..from }),
             AttributeValue::DebugInfoRef(at) => (from.which, at),
             AttributeValue::DebugInfoRefSup(at) => (Which::Alternate, at),
             _ => return None,
         };
-        let part = self.part(which)?;
-        let unit = part.units().holding(at)?;
-        let dwarf = part.sections.dwarf();
-        let header = dwarf.unit_header(part.units().offset(unit)?).ok()?;
-        Some(Place { which, unit, die: at.to_unit_offset(&header)?.0 })
+        let unit = self.info.part(which)?.units().holding(at)?;
+        let opened = self.open(which, unit).ok()??;
+        Some(Place { which, unit, die: at.to_unit_offset(&opened.unit.header)?.0 })
     }
 
-    /// The namespaces and classes around an entry, the outermost first.
+    /// The namespaces and classes around an entry, the outermost first; none in C.
     fn around(&self, place: Place) -> Result<Vec<String>, Trouble> {
-        let Some((dwarf, unit)) = self.open(place.which, place.unit)? else {
+        let Some(opened) = self.open(place.which, place.unit)?.filter(|one| one.has_scopes) else {
             return Ok(Vec::new());
         };
+        let Opened { dwarf, unit, .. } = &*opened;
         let mut work = Work::of_unit();
         let mut around: Vec<(isize, String)> = Vec::new();
         let mut attributes = Vec::new();
@@ -103,7 +122,7 @@ impl DebugInfo {
             }
             entries.read_attributes(specified, &mut attributes)?;
             let name = attributes.iter().find(|one| one.name() == gimli::DW_AT_name);
-            let name = name.and_then(|name| dwarf.attr_string(&unit, name.value()).ok());
+            let name = name.and_then(|name| dwarf.attr_string(unit, name.value()).ok());
             let name = name.map(|name| name.to_string_lossy().chars().take(LONGEST).collect());
             let is_namespace = abbreviation.tag() == gimli::DW_TAG_namespace;
             let nameless = is_namespace.then(|| "(anonymous namespace)".to_owned());

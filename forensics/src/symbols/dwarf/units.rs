@@ -61,11 +61,6 @@ impl Units {
         units
     }
 
-    /// Offset of a unit in `.debug_info`.
-    pub(super) fn offset(&self, index: usize) -> Option<DebugInfoOffset> {
-        self.list.get(index).map(|unit| DebugInfoOffset(unit.offset))
-    }
-
     pub(super) fn get(&self, index: usize) -> Option<&Unit> {
         self.list.get(index)
     }
