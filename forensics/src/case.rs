@@ -25,6 +25,7 @@ use crate::memory::Absent;
 use crate::modules::{Library, LibraryOptions, ModuleFile};
 use crate::places::{Named, Places, PoolPlace};
 use crate::process::Process;
+use crate::symbols::SymbolOptions;
 
 pub use connected::Connected;
 pub use inside::Inside;
@@ -95,13 +96,20 @@ pub struct Case {
     pub pools: Vec<Pool>,
     /// What nothing holds any more; `None` if that was not asked for.
     pub losses: Option<Losses>,
+    /// Where names of code may come from.
+    pub symbols: SymbolOptions,
     /// What is not known.
     pub gaps: Vec<Gap>,
 }
 
 impl Case {
     /// Reads every core and walks every pool.
-    pub fn build(evidence: Evidence, library: &LibraryOptions, options: CaseOptions) -> Self {
+    pub fn build(
+        evidence: Evidence,
+        library: &LibraryOptions,
+        symbols: SymbolOptions,
+        options: CaseOptions,
+    ) -> Self {
         let mut gaps = evidence.gaps.clone();
         let library = Library::new(&evidence.modules, library, &mut gaps);
         let opened: Vec<_> = evidence
@@ -129,7 +137,7 @@ impl Case {
         });
         let version = members.iter().find_map(|member| kamailio::version(&member.process));
         let (pools, losses) = (Vec::new(), None);
-        let mut case = Self { evidence, members, version, table, pools, losses, gaps };
+        let mut case = Self { evidence, members, version, table, pools, losses, symbols, gaps };
         case.gather_gaps();
         if !options.without_pools {
             case.walk_pools(options);

@@ -3,7 +3,7 @@
 use gimli::{AttributeValue, Range, UnitOffset};
 
 use super::sections::Slice;
-use super::work::{Trouble, Work};
+use super::work::{KEPT, Trouble, Work};
 
 /// Functions that may lie within one another.
 const NESTED: usize = 16;
@@ -163,7 +163,7 @@ fn ranges<'a>(
     if let Some(list) = list {
         let mut ranges = unit.ranges(list)?;
         while let Some(range) = ranges.next()? {
-            work.spend(1)?;
+            work.spend(KEPT)?;
             found.push(range);
         }
     } else if let Some(begin) = begin {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::sections::Slice;
-use super::work::{Trouble, Work};
+use super::work::{KEPT, Trouble, Work};
 
 /// Runs of code that may overlap.
 const OVERLAPPING: usize = 16;
@@ -43,7 +43,7 @@ impl Lines {
         let mut program = program.rows();
         let mut first = 0;
         while let Some((_, row)) = program.next_row()? {
-            work.spend(1)?;
+            work.spend(KEPT)?;
             if row.end_sequence() {
                 lines.end_run(first, row.address());
                 first = lines.rows.len();

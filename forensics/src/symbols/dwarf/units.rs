@@ -12,7 +12,7 @@ use gimli::{Abbreviations, DebugAbbrevOffset, DebugInfoOffset, SectionId, UnitTy
 use super::functions::Functions;
 use super::lines::Lines;
 use super::sections::{Sections, Slice};
-use super::work::{Trouble, Work};
+use super::work::{KEPT, Trouble, Work};
 
 /// Ranges in front of an address that may overlap it.
 const OVERLAPPING: usize = 64;
@@ -169,7 +169,7 @@ fn own(
     work.spend(files.saturating_add(1))?;
     let mut ranges = dwarf.unit_ranges(&unit)?;
     while let Some(range) = ranges.next()? {
-        work.spend(1)?;
+        work.spend(KEPT)?;
         list.push((range.begin, range.end, index));
     }
     Ok(())

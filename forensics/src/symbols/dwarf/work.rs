@@ -13,7 +13,10 @@ pub(super) enum Trouble {
     TooMuch,
 }
 
-/// Steps that are still allowed: entries with their attributes, ranges, rows.
+/// What it costs to keep a range or a row.
+pub(super) const KEPT: usize = 32;
+
+/// Steps that are still allowed: entries and their attributes, and what is kept of them.
 #[derive(Debug)]
 pub(super) struct Work {
     left: usize,
