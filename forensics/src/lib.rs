@@ -25,6 +25,8 @@ pub mod kamailio;
 pub mod leak;
 pub mod places;
 
+pub mod activity;
+
 pub mod content;
 
 pub mod case;
