@@ -27,6 +27,8 @@ pub mod kamailio;
 pub mod leak;
 pub mod places;
 
+pub mod activity;
+
 pub mod content;
 
 pub mod case;
