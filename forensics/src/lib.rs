@@ -29,6 +29,10 @@ pub mod places;
 
 pub mod activity;
 
+pub mod threads;
+
+pub mod locks;
+
 pub mod content;
 
 pub mod case;
