@@ -20,6 +20,8 @@ pub mod modules;
 pub mod layout;
 pub mod process;
 
+pub mod unwind;
+
 pub mod symbols;
 
 pub mod heap;
