@@ -149,6 +149,15 @@ impl SystemCall {
         made.then(|| u64::from(u32::from_le_bytes(*number)))
     }
 
+    /// Whether two readings of a thread may be of one and the same wait: the same call from the
+    /// same place with the same arguments. The kernel begins some calls again under the number of
+    /// `restart_syscall` after a thread was stopped in them.
+    pub fn is_same_wait(&self, other: &Self) -> bool {
+        let place = |call: &Self| (call.arguments, call.stack_pointer, call.program_counter);
+        let restarted = self.number == RESTART || other.number == RESTART;
+        place(self) == place(other) && (restarted || self.number == other.number)
+    }
+
     /// One of its arguments, 0 for the first.
     pub fn argument(&self, index: usize) -> u64 {
         self.arguments.get(index).copied().unwrap_or(0)

@@ -54,8 +54,8 @@ impl ThreadActivity {
     /// meanwhile, but came back to wait for the same.
     pub fn waits_in(&self) -> Option<SystemCall> {
         let [first, second] = &self.samples;
-        let call = second.as_ref()?.call()?;
-        (first.as_ref()?.call()? == call).then_some(call)
+        let call = first.as_ref()?.call()?;
+        call.is_same_wait(&second.as_ref()?.call()?).then_some(call)
     }
 
     /// Puts the samples together; `read` gives the text of the file of that name and sample.

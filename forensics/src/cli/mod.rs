@@ -150,7 +150,8 @@ impl Cli {
     pub fn run(&self, out: &mut dyn Write) -> Result<u8> {
         match &self.command {
             None => {
-                let options = CaseOptions { reachability: true, threads: true, ..CaseOptions::default() };
+                let options =
+                    CaseOptions { reachability: true, threads: true, ..CaseOptions::default() };
                 let case = self.report.input.case(options)?;
                 let top = (!self.report.json).then_some(text::DEFAULT_TOP);
                 let report = Report::of(&case, &Selection { top, ..Selection::default() });

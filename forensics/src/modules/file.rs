@@ -120,6 +120,13 @@ impl ModuleFile {
         self.symbols.get_or_init(|| self.read_symbols()).get(name).copied()
     }
 
+    /// Its named things of `size` bytes: names and addresses in the file (`st_value`).
+    pub fn symbols_of(&self, size: u64) -> impl Iterator<Item = (&str, u64)> {
+        let symbols = self.symbols.get_or_init(|| self.read_symbols()).iter();
+        let right = symbols.filter(move |(_, symbol)| symbol.size == size);
+        right.map(|(name, symbol)| (name.as_str(), symbol.value))
+    }
+
     /// A file that goblin refuses has no symbols for us; its mapping and bytes still serve.
     fn read_symbols(&self) -> HashMap<String, Symbol> {
         let mut symbols = HashMap::new();

@@ -72,6 +72,13 @@ impl Module {
         Some(Addr(symbol.value.wrapping_add(self.bias)))
     }
 
+    /// Its named variables that are as long as a pointer: names and addresses, in no order.
+    pub fn pointers(&self) -> impl Iterator<Item = (&str, Addr)> {
+        let symbols = self.file.as_ref().ok().into_iter().flat_map(|file| file.symbols_of(8));
+        let in_memory = symbols.map(|(name, value)| (name, Addr(value.wrapping_add(self.bias))));
+        in_memory.filter(|(_, at)| self.is_writable(*at) || !self.range.contains(*at))
+    }
+
     /// The address in the file (`p_vaddr`, `st_value`) of an address in memory.
     pub fn address_in_file(&self, at: Addr) -> u64 {
         at.0.wrapping_sub(self.bias)
