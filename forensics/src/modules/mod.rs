@@ -23,6 +23,8 @@ pub use file::{ModuleFile, Symbol};
 pub use files::Files;
 pub use header::FileSegment;
 pub use library::{Library, LibraryOptions, Place};
+pub(crate) use library::{below, open};
+pub(crate) use search::files_by_build_id;
 pub use symbols::{NearSymbol, Spot};
 
 use crate::addr::{Addr, AddrRange};
