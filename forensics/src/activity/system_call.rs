@@ -139,6 +139,12 @@ impl SystemCall {
         }
     }
 
+    /// Whether it is `earlier` that the kernel started again.
+    pub(super) fn restarts(&self, earlier: &Self) -> bool {
+        let named = Self { number: earlier.number, name: earlier.name, ..*self };
+        self.number == RESTART && named == *earlier
+    }
+
     fn number_in_code(&self, memory: &dyn Memory) -> Option<u64> {
         const MOVE_TO_EAX: u8 = 0xb8;
         const SYSCALL: [u8; 2] = [0x0f, 0x05];
