@@ -10,6 +10,7 @@ mod held;
 mod leaks;
 mod model;
 mod owners;
+mod profile;
 mod registers;
 mod selection;
 mod tables;
@@ -28,6 +29,7 @@ pub use model::{
     WalkedReport,
 };
 pub use owners::OwnerReport;
+pub use profile::{FunctionCost, Profile, ProfileFrame, ProfileSample, ThreadCost};
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tables::TablesReport;
