@@ -56,6 +56,12 @@ impl Counters {
 }
 
 impl Cpu {
+    /// Share of the time for which it ran or would have run, in percent of one CPU: a thread in an
+    /// endless loop has 100 even where others leave it little of a CPU.
+    pub fn wanted_percent(&self) -> Option<f64> {
+        Some(self.percent? + self.waiting_percent.unwrap_or(0.0))
+    }
+
     /// What lies between two samples that are `between` apart, of so many threads.
     pub(super) fn between(
         first: Option<Counters>,
@@ -156,6 +162,7 @@ mod tests {
     fn time_without_a_cpu_is_told() {
         let cpu = Cpu::between(timed(0, 1_000), timed(500_000_000, 250_001_000), SECOND, 1);
         assert_eq!((cpu.percent, cpu.waiting_percent), (Some(50.0), Some(25.0)));
+        assert_eq!(cpu.wanted_percent(), Some(75.0));
         assert_eq!(cpu.user_percent, None);
     }
 
