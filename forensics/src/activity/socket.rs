@@ -1,4 +1,4 @@
-//! The sockets of a network namespace: `/proc/PID/net/{tcp,tcp6,udp,udp6,unix,netlink,packet}`.
+//! The sockets of a network namespace: `/proc/PID/net/{tcp,tcp6,udp,udp6,raw,raw6,unix,netlink,packet}`.
 //!
 //! Addresses are words of the kernel's memory in hex: on the little-endian machines that this
 //! program reads, four bytes of `0100007F` are 127.0.0.1, and an IPv6 address is four such words.
@@ -26,8 +26,10 @@ pub enum Protocol {
     UnixPackets,
     /// To the kernel.
     Netlink,
-    /// Raw packets of an interface.
+    /// Packets of an interface.
     Packet,
+    /// IP packets that the program makes by itself.
+    Raw,
 }
 
 impl Protocol {
@@ -41,6 +43,7 @@ impl Protocol {
             Self::UnixPackets => "unix packet socket",
             Self::Netlink => "netlink socket",
             Self::Packet => "packet socket",
+            Self::Raw => "raw socket",
         }
     }
 }
@@ -93,11 +96,13 @@ impl fmt::Display for Socket {
 type Parser = fn(&str) -> Option<Socket>;
 
 /// The tables that are read, and the parser of a line of each.
-pub(super) const TABLES: [(&str, Parser); 7] = [
+pub(super) const TABLES: [(&str, Parser); 9] = [
     ("tcp", |line| internet(line, Protocol::Tcp)),
     ("tcp6", |line| internet(line, Protocol::Tcp)),
     ("udp", |line| internet(line, Protocol::Udp)),
     ("udp6", |line| internet(line, Protocol::Udp)),
+    ("raw", raw),
+    ("raw6", raw),
     ("unix", unix),
     ("netlink", netlink),
     ("packet", packet),
@@ -136,6 +141,12 @@ fn internet(line: &str, protocol: Protocol) -> Option<Socket> {
         send_queue: Some(hex(send)?),
         drops: fields.get(12).filter(|_| udp).and_then(|drops| drops.parse().ok()),
     })
+}
+
+/// As for UDP, with the number of the protocol in place of the port.
+fn raw(line: &str) -> Option<Socket> {
+    let socket = internet(line, Protocol::Udp)?;
+    Some(Socket { protocol: Protocol::Raw, local: None, peer: None, ..socket })
 }
 
 /// `include/net/tcp_states.h`
@@ -313,6 +324,15 @@ mod tests {
             (socket.to_string().as_str(), socket.receive_queue),
             ("packet socket", Some(4096))
         );
+    }
+
+    #[test]
+    fn a_raw_socket_has_a_protocol_and_no_port() {
+        let line = "   17: 00000000:0011 00000000:0000 07 00000000:00000100 00:00000000 00000000     \
+                    0        0 77 2 0000000000000000 3";
+        let socket = only("raw", line).unwrap();
+        assert_eq!(socket.to_string(), "raw socket");
+        assert_eq!((socket.receive_queue, socket.drops), (Some(256), Some(3)));
     }
 
     #[test]

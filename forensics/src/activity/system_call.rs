@@ -139,12 +139,6 @@ impl SystemCall {
         }
     }
 
-    /// Whether it is `earlier` that the kernel started again.
-    pub(super) fn restarts(&self, earlier: &Self) -> bool {
-        let named = Self { number: earlier.number, name: earlier.name, ..*self };
-        self.number == RESTART && named == *earlier
-    }
-
     fn number_in_code(&self, memory: &dyn Memory) -> Option<u64> {
         const MOVE_TO_EAX: u8 = 0xb8;
         const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -153,6 +147,15 @@ impl SystemCall {
         let (number, instruction) = rest.split_first_chunk::<4>()?;
         let made = operation == MOVE_TO_EAX && instruction == SYSCALL;
         made.then(|| u64::from(u32::from_le_bytes(*number)))
+    }
+
+    /// Whether two readings of a thread may be of one and the same wait: the same call from the
+    /// same place with the same arguments. The kernel begins some calls again under the number of
+    /// `restart_syscall` after a thread was stopped in them.
+    pub fn is_same_wait(&self, other: &Self) -> bool {
+        let place = |call: &Self| (call.arguments, call.stack_pointer, call.program_counter);
+        let restarted = self.number == RESTART || other.number == RESTART;
+        place(self) == place(other) && (restarted || self.number == other.number)
     }
 
     /// One of its arguments, 0 for the first.

@@ -54,8 +54,8 @@ impl ThreadActivity {
     /// meanwhile, but came back to wait for the same.
     pub fn waits_in(&self) -> Option<SystemCall> {
         let [first, second] = &self.samples;
-        let call = second.as_ref()?.call()?;
-        (first.as_ref()?.call()? == call).then_some(call)
+        let call = first.as_ref()?.call()?;
+        call.is_same_wait(&second.as_ref()?.call()?).then_some(call)
     }
 
     /// Puts the samples together; `read` gives the text of the file of that name and sample.
@@ -92,11 +92,11 @@ impl ThreadActivity {
 }
 
 /// The freeze makes the kernel start some calls again, under a number that says no more than that:
-/// it is the call of the first sample if all else is the same.
+/// it keeps the name of the call of the first sample if all else is the same.
 fn name_restarted(first: Option<&ThreadSample>, second: Option<&mut ThreadSample>) {
     let Some(second) = second else { return };
     if let (Some(before), Some(again)) = (first.and_then(ThreadSample::call), second.call())
-        && again.restarts(&before)
+        && before.is_same_wait(&again)
     {
         second.in_kernel = Some(InKernel::Call(before));
     }
