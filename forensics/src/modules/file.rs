@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use object::{Object as _, ObjectSection as _, SectionKind};
 
+use super::call_frames::CallFrames;
 use super::header::{FileSegment, Header};
 use super::symbols::{AddressTable, Spot};
 use crate::bytes::Blob;
@@ -36,6 +37,7 @@ pub struct ModuleFile {
     header: Header,
     symbols: OnceLock<HashMap<String, Symbol>>,
     by_address: OnceLock<AddressTable>,
+    call_frames: OnceLock<CallFrames>,
 }
 
 impl ModuleFile {
@@ -68,6 +70,7 @@ impl ModuleFile {
             header,
             symbols: OnceLock::new(),
             by_address: OnceLock::new(),
+            call_frames: OnceLock::new(),
             blob,
         })
     }
@@ -95,6 +98,11 @@ impl ModuleFile {
     pub fn at(&self, value: u64) -> Spot {
         let table = self.by_address.get_or_init(|| AddressTable::read(self.bytes()));
         table.at(value, self.bytes())
+    }
+
+    /// Where its functions keep their callers' registers.
+    pub fn call_frames(&self) -> &CallFrames {
+        self.call_frames.get_or_init(|| CallFrames::of_file(&self.blob))
     }
 
     /// Its bytes as a blob.

@@ -4,8 +4,9 @@
 //! Reads: a core's file mappings and its memory (each ELF file's first page, which carries the
 //! build ID), and the files that [`Library`] knows. Promises: a file is used only for a mapping
 //! whose build ID it has; where the core does not tell the build ID the module says so. Not for
-//! unwinding or types.
+//! types.
 
+mod call_frames;
 mod file;
 mod files;
 mod header;
@@ -17,6 +18,7 @@ mod symbols;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use call_frames::{CallFrames, CfaRule, Expression, FrameRules, RegisterRule, Scratch};
 pub use file::{ModuleFile, Symbol};
 pub use files::Files;
 pub use header::FileSegment;

@@ -8,6 +8,7 @@ mod diff;
 mod fragments;
 mod held;
 mod leaks;
+mod locks;
 mod model;
 mod owners;
 mod profile;
@@ -16,6 +17,7 @@ mod selection;
 mod tables;
 mod tame;
 pub mod text;
+mod threads;
 mod why;
 
 pub use by_size::PayloadSizeReport;
@@ -24,6 +26,7 @@ pub use diff::{
 };
 pub use fragments::{FragmentReport, FrameReport, details, preview};
 pub use leaks::{LeakOptions, LeakReport, LostReport, PoolLoss};
+pub use locks::{HolderReport, LockReport, LocksReport, WaitReport, WaiterReport};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,
@@ -34,6 +37,9 @@ pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tables::TablesReport;
 pub use tame::Tame;
+pub use threads::{
+    ProcessThreads, StackFrame, StackGroup, ThreadName, ThreadReport, ThreadsReport,
+};
 pub use why::{
     Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, WayPoint,
     WhyReport,

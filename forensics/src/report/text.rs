@@ -1,9 +1,11 @@
 //! The report as text for a terminal.
 
 mod leaks;
+mod locks;
 mod paper;
 mod pools;
 mod registers;
+mod threads;
 mod why;
 
 use std::io::{self, Write};
@@ -14,8 +16,10 @@ use crate::gap::Gap;
 use crate::units::{milliseconds, size};
 
 pub use leaks::leaks;
+pub use locks::locks;
 pub(in crate::report) use paper::{lines, table, wrapped};
 use pools::pools;
+pub use threads::threads;
 pub use why::{refs, why};
 
 /// Owners shown of each pool where the user asked for no number.
