@@ -7,7 +7,7 @@ use crate::{Outcome, step};
 
 /// Kamailio and sipp make the cases, mmdebstrap roots of other releases whose keys are in the
 /// keyring, gdb gives the second opinion, zstd reads the bundles, Python tests the gdb scripts, gcc
-/// and make build the samples.
+/// and make build the samples, iproute2 has ss.
 const NEEDED: &[&str] = &[
     "kamailio",
     "sip-tester",
@@ -19,6 +19,7 @@ const NEEDED: &[&str] = &[
     "gcc",
     "libc6-dev",
     "make",
+    "iproute2",
 ];
 
 const INSTALL: &str = include_str!("install.sh");

@@ -56,6 +56,12 @@ impl Counters {
 }
 
 impl Cpu {
+    /// Share of the time for which it ran or would have run, in percent of one CPU: a thread in an
+    /// endless loop has 100 even where others leave it little of a CPU.
+    pub fn wanted_percent(&self) -> Option<f64> {
+        Some(self.percent? + self.waiting_percent.unwrap_or(0.0))
+    }
+
     /// What lies between two samples that are `between` apart, of so many threads.
     pub(super) fn between(
         first: Option<Counters>,
@@ -100,8 +106,11 @@ impl Cpu {
             user_percent: whole.user_percent,
             system_percent: whole.system_percent,
             waiting_percent: sum(|cpu| cpu.waiting_percent),
-            // With the threads that have ended.
-            seconds: whole.seconds.or_else(|| sum(|cpu| cpu.seconds)),
+            // The whole has the threads that have ended, too, but only full clock ticks.
+            seconds: match (whole.seconds, sum(|cpu| cpu.seconds)) {
+                (Some(whole), Some(sum)) => Some(whole.max(sum)),
+                (whole, sum) => whole.or(sum),
+            },
         }
     }
 }
@@ -114,4 +123,69 @@ fn percent(first: u64, second: u64, between: Duration, threads: usize) -> Option
         return None;
     }
     Some(grown.as_secs_f64() / between.as_secs_f64() * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    fn counted(user: u64, system: u64) -> Option<Counters> {
+        Some(Counters { ticks: Some(Ticks { user, system }), sched: None })
+    }
+
+    fn timed(run_ns: u64, wait_ns: u64) -> Option<Counters> {
+        Some(Counters { ticks: None, sched: Some(SchedStat { run_ns, wait_ns }) })
+    }
+
+    #[test]
+    fn nanoseconds_are_preferred_to_clock_ticks() {
+        let of = |run_ns, user| {
+            let sched = Some(SchedStat { run_ns, wait_ns: 0 });
+            Some(Counters { ticks: Some(Ticks { user, system: 0 }), sched })
+        };
+        let cpu = Cpu::between(of(5_000_000_000, 500), of(5_250_000_000, 525), SECOND, 1);
+        assert_eq!(cpu.percent, Some(25.0));
+        assert_eq!(cpu.seconds, Some(5.25));
+    }
+
+    #[test]
+    fn clock_ticks_serve_where_nanoseconds_are_not_counted() {
+        let cpu = Cpu::between(counted(100, 50), counted(130, 60), SECOND, 1);
+        assert_eq!(cpu.percent, Some(40.0));
+        assert_eq!((cpu.user_percent, cpu.system_percent), (Some(30.0), Some(10.0)));
+        assert_eq!((cpu.seconds, cpu.waiting_percent), (Some(1.9), None));
+    }
+
+    #[test]
+    fn time_without_a_cpu_is_told() {
+        let cpu = Cpu::between(timed(0, 1_000), timed(500_000_000, 250_001_000), SECOND, 1);
+        assert_eq!((cpu.percent, cpu.waiting_percent), (Some(50.0), Some(25.0)));
+        assert_eq!(cpu.wanted_percent(), Some(75.0));
+        assert_eq!(cpu.user_percent, None);
+    }
+
+    #[test]
+    fn what_cannot_be_is_not_believed() {
+        let percent = |first, second, between| Cpu::between(first, second, between, 1).percent;
+        assert_eq!(percent(timed(0, 0), timed(1_050_000_000, 0), SECOND), Some(105.0));
+        assert_eq!(percent(timed(0, 0), timed(1_200_000_000, 0), SECOND), None);
+        assert_eq!(percent(timed(9, 0), timed(8, 0), SECOND), None);
+        assert_eq!(percent(counted(u64::MAX, 0), counted(u64::MAX, u64::MAX), SECOND), None);
+        assert_eq!(percent(timed(0, 0), timed(1, 0), Some(Duration::ZERO)), None);
+        assert_eq!(percent(timed(0, 0), timed(1, 0), None), None);
+        assert_eq!(percent(timed(0, 0), None, SECOND), None);
+    }
+
+    #[test]
+    fn a_process_is_the_sum_of_its_threads() {
+        let thread = |percent| Cpu { percent, seconds: Some(1.5), ..Cpu::default() };
+        let whole = Cpu { percent: Some(120.0), seconds: Some(2.0), ..Cpu::default() };
+        let cpu = Cpu::of_process(&[thread(Some(99.5)), thread(Some(30.25))], whole);
+        assert_eq!((cpu.percent, cpu.seconds), (Some(129.75), Some(3.0)));
+        let cpu = Cpu::of_process(&[thread(Some(99.5)), thread(None)], whole);
+        assert_eq!(cpu.percent, Some(120.0));
+        assert_eq!(Cpu::between(counted(0, 0), counted(190, 0), SECOND, 2).percent, Some(190.0));
+    }
 }

@@ -155,3 +155,81 @@ fn details(fdinfo: &str) -> BTreeMap<i32, Detail> {
     }
     details
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of Kamailio's TCP main process (5.6.3, Linux 6.18), shortened.
+    const FD: &str = "\
+0 -> /dev/null
+3 -> socket:[4404202]
+5 -> anon_inode:[eventpoll]
+7 -> /run/jsonrpc.fifo
+9 -> anon_inode:[timerfd]
+251 -> pipe:[4404754]
+";
+    const FDINFO: &str = "\
+0:
+  pos:\t0
+  flags:\t0100000
+3:
+  pos:\t0
+  flags:\t04002
+  ino:\t4404202
+5:
+  pos:\t0
+  flags:\t02
+  tfd:       12 events:     2019 data:     7fabd2d19838  pos:0 ino:4333f0 sdev:9
+  tfd:        8 events:     2019 data:     7fabd2d197d8  pos:0 ino:433400 sdev:9
+7:
+  flags:\t0104001
+9:
+  clockid: 1
+251:
+  flags:\t0100000
+";
+
+    #[test]
+    fn descriptors_are_told_by_their_targets() {
+        let descriptors = parse(FD, Some(FDINFO));
+        let told: Vec<(i32, String, Option<bool>)> = descriptors
+            .values()
+            .map(|found| (found.number, found.to_string(), found.nonblocking))
+            .collect();
+        let expected = [
+            (0, "/dev/null", Some(false)),
+            (3, "socket [4404202] that no table of the bundle has", Some(true)),
+            (5, "epoll of 2 descriptors", Some(false)),
+            (7, "/run/jsonrpc.fifo", Some(true)),
+            (9, "timerfd", None),
+            (251, "pipe 4404754", Some(false)),
+        ];
+        assert_eq!(told, expected.map(|(number, text, flag)| (number, text.to_owned(), flag)));
+        assert_eq!(descriptors[&5].kind, DescriptorKind::Epoll { targets: vec![8, 12] });
+        assert_eq!(descriptors[&251].kind, DescriptorKind::Pipe { inode: 4_404_754 });
+        assert_eq!(socket_inode(&descriptors[&3].target), Some(4_404_202));
+    }
+
+    #[test]
+    fn a_path_with_a_line_end_makes_no_descriptor() {
+        let forged = "3 -> /tmp/x\n4 -> socket:[1]\n2 -> socket:[2]\n7 -> /run/jsonrpc.fifo\n";
+        let numbers: Vec<i32> = parse(forged, Some(FDINFO)).into_keys().collect();
+        assert_eq!(numbers, [3, 7]);
+    }
+
+    #[test]
+    fn without_fdinfo_there_is_less_to_tell() {
+        let descriptors = parse(FD, None);
+        assert_eq!(descriptors.len(), 6);
+        assert_eq!(descriptors[&5].kind, DescriptorKind::Epoll { targets: vec![] });
+        assert_eq!(descriptors[&3].nonblocking, None);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_not_read() {
+        let cut = &FD[..FD.len() - 3];
+        assert!(!parse(cut, Some(FDINFO)).contains_key(&251));
+        assert_eq!(parse("99999999999 -> /x\n-> /y\n4 -> z", None), Descriptors::new());
+    }
+}

@@ -181,3 +181,112 @@ impl ProcessActivity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bundle::{Manifest, ProcessRecord};
+
+    use super::*;
+    use crate::bytes::Blob;
+
+    fn evidence(texts: &[(&str, &str)]) -> Evidence {
+        let blob = |text: &str| Blob::from_bytes(text.as_bytes().to_vec());
+        let texts = texts.iter().map(|(path, text)| ((*path).to_owned(), blob(text))).collect();
+        let record =
+            |pid| ProcessRecord { pid, pause_micros: Some(250_000), ..ProcessRecord::default() };
+        let processes = vec![record(12), record(13)];
+        let manifest = Some(Manifest { processes, ..Manifest::default() });
+        Evidence { texts, manifest, ..Evidence::default() }
+    }
+
+    const TIMES: &str = r#"[{"sample":1,"wall":"?","monotonic_ns":500000000},
+                            {"sample":2,"wall":"?","monotonic_ns":1750000000}]"#;
+    const TCP: &str = "sl\n 0: 0100007F:13C4 0100007F:0CEA 02 0:0 0 0 0 0 88 1\n";
+    const UDP: &str = "sl\n 0: 0100007F:13C4 00000000:0000 07 0:10 0 0 0 0 99 2 0 5\n";
+
+    #[test]
+    fn the_freeze_is_no_time_in_which_a_thread_could_have_run() {
+        let activity = Activity::read(&evidence(&[
+            ("processes/samples.json", TIMES),
+            ("processes/12/task/12/stat.2", "12 (k) R 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 7\n"),
+            ("processes/12/task/12/schedstat.2", "1900000000 0 9\n"),
+            ("processes/12/task/12/stat.1", "12 (k) R 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 7\n"),
+            ("processes/12/task/12/schedstat.1", "900000000 0 9\n"),
+        ]));
+        assert_eq!(activity.between, Some(Duration::from_millis(1250)));
+        let process = &activity.processes[&12];
+        assert_eq!(process.measured, Some(Duration::from_secs(1)));
+        assert_eq!(activity.thread(12, 12).unwrap().cpu.percent, Some(100.0));
+        assert_eq!(process.cpu.percent, Some(100.0));
+    }
+
+    #[test]
+    fn sockets_are_those_of_the_processs_own_network_namespace() {
+        let activity = Activity::read(&evidence(&[
+            ("processes/12/fd", "3 -> socket:[99]\n4 -> socket:[88]\n"),
+            ("processes/12/links", "exe -> /k\nns/net -> net:[1]\n"),
+            ("processes/12/net/udp", UDP),
+            // Shares the namespace of 12, so that the tables are there.
+            ("processes/13/fd", "7 -> socket:[99]\n"),
+            ("processes/13/links", "ns/net -> net:[1]\n"),
+            ("processes/14/fd", "3 -> socket:[99]\n4 -> socket:[88]\n"),
+            ("processes/14/links", "ns/net -> net:[2]\n"),
+            ("processes/14/net/tcp", TCP),
+        ]));
+        let told = |pid, number| activity.processes[&pid].descriptors[&number].to_string();
+        assert_eq!(told(12, 3), "UDP 127.0.0.1:5060");
+        assert_eq!(told(12, 4), "socket [88] that no table of the bundle has");
+        assert_eq!(told(13, 7), "UDP 127.0.0.1:5060");
+        assert_eq!(told(14, 3), "socket [99] that no table of the bundle has");
+        assert_eq!(told(14, 4), "TCP 127.0.0.1:5060 → 127.0.0.1:3306, SYN_SENT");
+        let sockets = activity.sockets();
+        let holders: Vec<_> = sockets.iter().map(|held| held.holders.as_slice()).collect();
+        assert_eq!(holders, [&[(12, 3), (13, 7)][..], &[(14, 4)]]);
+        assert_eq!(sockets[0].socket.receive_queue, Some(16));
+    }
+
+    #[test]
+    fn without_two_samples_there_is_no_rate() {
+        let times = TIMES.replace("1750000000", "400000000");
+        for times in ["", "[]", "[{}]", "{", &times] {
+            let activity = Activity::read(&evidence(&[("processes/samples.json", times)]));
+            assert_eq!(activity, Activity::default(), "{times}");
+        }
+        let one = [("processes/12/task/15/stat.1", "15 (k) S 0 0\n"), ("system/x", "")];
+        let activity = Activity::read(&evidence(&one));
+        assert_eq!(activity.thread(12, 15).unwrap().samples, [None, None]);
+        assert_eq!(activity.thread(12, 16), None);
+    }
+
+    proptest::proptest! {
+        /// Whatever stands in the texts, reading them ends and gives no figure that cannot be.
+        #[test]
+        fn hostile_texts_are_survived(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            words in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "12 (k) R ", "0 ", ") ", "-1 ", "0x7f ", "99999999999999999999 ", "\n", ": ",
+                    "5 -> socket:[9]\n", "5:\n", "  tfd: 5 ", "  flags: 7\n", "FFFFFFFF:FFFF ",
+                    "18446744073709551615 ", "running\n", "[<0>] ", "{\"sample\":1", "é",
+                ]),
+                0..60,
+            ),
+        ) {
+            let text = words.concat() + &String::from_utf8_lossy(&bytes) + "\n";
+            let names = ["fd", "fdinfo", "links", "stat.1", "stat.2", "net/tcp", "net/udp6",
+                "net/unix", "net/netlink", "net/packet", "task/12/stat.1", "task/12/stat.2",
+                "task/12/schedstat.1", "task/12/schedstat.2", "task/12/syscall.2",
+                "task/12/status.1", "task/12/status.2", "task/12/comm.1", "task/12/stack.2"];
+            let paths = names.map(|name| format!("processes/12/{name}"));
+            let mut texts: Vec<(&str, &str)> =
+                paths.iter().map(|path| (path.as_str(), text.as_str())).collect();
+            texts.push(("processes/samples.json", TIMES));
+            let activity = Activity::read(&evidence(&texts));
+            let thread = activity.thread(12, 12).unwrap();
+            proptest::prop_assert!(thread.cpu.percent.is_none_or(|percent| percent <= 111.0));
+            for descriptor in activity.processes[&12].descriptors.values() {
+                proptest::prop_assert!(!descriptor.to_string().contains(char::is_control));
+            }
+        }
+    }
+}

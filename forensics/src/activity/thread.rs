@@ -69,7 +69,7 @@ impl ThreadActivity {
             let sample = ThreadSample::read(stat.as_ref(), |name| read(name, number));
             (stat, sample)
         });
-        let [(first_stat, mut first), (second_stat, second)] = parsed;
+        let [(first_stat, mut first), (second_stat, mut second)] = parsed;
         // The same ID may have gone to another thread.
         let started = |stat: &Option<Stat>| stat.as_ref().map(|stat| stat.started);
         if let (Some(one), Some(other)) = (started(&first_stat), started(&second_stat))
@@ -82,11 +82,23 @@ impl ThreadActivity {
             let text = read("comm", 2).or_else(|| read("comm", 1))?;
             Some(text.strip_suffix('\n').unwrap_or(&text).replace('\n', "\\n"))
         });
+        name_restarted(first.as_ref(), second.as_mut());
         let counters = |sample: &Option<ThreadSample>| sample.as_ref().map(|s| s.counters);
         let cpu = Cpu::between(counters(&first), counters(&second), between, 1);
         let switches = switches_between(first.as_ref(), second.as_ref());
         let name = name.unwrap_or_default();
         Self { tid, name, samples: [first, second], cpu, switches }
+    }
+}
+
+/// The freeze makes the kernel start some calls again, under a number that says no more than that:
+/// it keeps the name of the call of the first sample if all else is the same.
+fn name_restarted(first: Option<&ThreadSample>, second: Option<&mut ThreadSample>) {
+    let Some(second) = second else { return };
+    if let (Some(before), Some(again)) = (first.and_then(ThreadSample::call), second.call())
+        && before.is_same_wait(&again)
+    {
+        second.in_kernel = Some(InKernel::Call(before));
     }
 }
 
@@ -125,5 +137,88 @@ impl ThreadSample {
             Some(InKernel::Call(call)) => Some(call),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    fn stat(name: &str, state: char, ticks: u64, started: u64) -> String {
+        format!("7 ({name}) {state} 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 {started} 0 0\n")
+    }
+
+    fn read(files: &[(&str, &str)]) -> ThreadActivity {
+        let files: BTreeMap<&str, &str> = files.iter().copied().collect();
+        ThreadActivity::read(7, SECOND, |name, sample| {
+            files.get(format!("{name}.{sample}").as_str()).map(|text| (*text).to_owned())
+        })
+    }
+
+    /// Of a thread in `clock_nanosleep`, before and after a freeze (Linux 6.18).
+    const SLEEPING: &str = "230 0x0 0x0 0x7ffd0100 0x0 0x0 0x0 0x7ffd0080 0x7fabd3510405\n";
+    const RESTARTED: &str = "219 0x0 0x0 0x7ffd0100 0x0 0x0 0x0 0x7ffd0080 0x7fabd3510405\n";
+
+    #[test]
+    fn a_call_that_the_freeze_started_again_keeps_its_name() {
+        let thread = read(&[("syscall.1", SLEEPING), ("syscall.2", RESTARTED)]);
+        assert_eq!(thread.last().unwrap().call().unwrap().name, Some("clock_nanosleep"));
+        assert_eq!(thread.waits_in().unwrap().name, Some("clock_nanosleep"));
+        let other = RESTARTED.replace("0x7ffd0100", "0x7ffd0200");
+        let thread = read(&[("syscall.1", SLEEPING), ("syscall.2", &other)]);
+        assert_eq!(thread.last().unwrap().call().unwrap().name, Some("restart_syscall"));
+        assert_eq!(thread.waits_in(), None);
+    }
+
+    #[test]
+    fn a_thread_that_took_over_the_id_of_another_has_no_past() {
+        let (old, new) = (stat("old", 'R', 900, 11), stat("new", 'S', 3, 12));
+        let thread = read(&[("stat.1", &old), ("stat.2", &new)]);
+        assert_eq!((thread.name.as_str(), &thread.samples[0]), ("new", &None));
+        assert_eq!((thread.cpu.percent, thread.cpu.seconds), (None, Some(0.03)));
+        let same = read(&[("stat.1", &stat("new", 'R', 1, 12)), ("stat.2", &new)]);
+        assert_eq!(same.samples[0].as_ref().unwrap().state, Some('R'));
+        assert_eq!((same.cpu.percent, same.cpu.user_percent), (Some(2.0), Some(2.0)));
+    }
+
+    #[test]
+    fn a_thread_that_ended_before_the_second_sample_is_known_from_the_first() {
+        let thread = read(&[("stat.1", &stat("short", 'R', 5, 11)), ("comm.1", "short\n")]);
+        assert_eq!((thread.name.as_str(), thread.last().unwrap().state), ("short", Some('R')));
+        assert_eq!((thread.cpu.percent, thread.switches), (None, None));
+    }
+
+    #[test]
+    fn switches_are_those_between_the_samples() {
+        let status = |voluntary| {
+            format!("voluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t4\n")
+        };
+        let stat = stat("worker", 'S', 0, 11);
+        let files = [
+            ("stat.1", stat.as_str()),
+            ("stat.2", &stat),
+            ("status.1", &status(5)),
+            ("status.2", &status(9)),
+        ];
+        let between = Switches { voluntary: 4, involuntary: 0 };
+        assert_eq!(read(&files).switches, Some(between));
+        let back = [
+            ("stat.1", stat.as_str()),
+            ("stat.2", &stat),
+            ("status.1", &status(9)),
+            ("status.2", &status(5)),
+        ];
+        assert_eq!(read(&back).switches, None);
+    }
+
+    #[test]
+    fn a_name_without_stat_comes_from_comm() {
+        let thread = read(&[("syscall.2", SLEEPING), ("comm.2", "two\nlines\n")]);
+        assert_eq!(thread.name, "two\\nlines");
+        assert_eq!(read(&[]), ThreadActivity { tid: 7, ..ThreadActivity::default() });
     }
 }

@@ -11,6 +11,7 @@ mod leaks;
 mod locks;
 mod model;
 mod owners;
+mod profile;
 mod registers;
 mod selection;
 mod tables;
@@ -31,6 +32,7 @@ pub use model::{
     WalkedReport,
 };
 pub use owners::OwnerReport;
+pub use profile::{FunctionCost, Profile, ProfileFrame, ProfileSample, ThreadCost};
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tables::TablesReport;
