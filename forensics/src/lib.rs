@@ -20,12 +20,20 @@ pub mod modules;
 pub mod layout;
 pub mod process;
 
+pub mod unwind;
+
 pub mod symbols;
 
 pub mod heap;
 pub mod kamailio;
 pub mod leak;
 pub mod places;
+
+pub mod activity;
+
+pub mod threads;
+
+pub mod locks;
 
 pub mod content;
 

@@ -7,8 +7,8 @@ use crate::{Outcome, step};
 
 /// Kamailio and sipp make the cases, mmdebstrap roots of other releases whose keys are in the
 /// keyring, gdb gives the second opinion, zstd reads the bundles, Python tests the gdb scripts, gcc,
-/// g++ and make build the samples, dwz and debuginfod split and serve their debug files, ip opens the
-/// loopback interface of a namespace.
+/// g++ and make build the samples, dwz and debuginfod split and serve their debug files, iproute2 has
+/// ss and opens the loopback interface of a namespace.
 const NEEDED: &[&str] = &[
     "kamailio",
     "sip-tester",
@@ -21,9 +21,9 @@ const NEEDED: &[&str] = &[
     "g++",
     "dwz",
     "debuginfod",
-    "iproute2",
     "libc6-dev",
     "make",
+    "iproute2",
 ];
 
 const INSTALL: &str = include_str!("install.sh");

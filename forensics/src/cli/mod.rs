@@ -7,6 +7,7 @@ mod diff;
 mod extract;
 mod heap;
 mod leaks;
+mod threads;
 mod why;
 
 use std::io::Write;
@@ -19,6 +20,7 @@ use self::diff::DiffArgs;
 use self::extract::ExtractArgs;
 use self::heap::HeapArgs;
 use self::leaks::LeaksArgs;
+use self::threads::{LocksArgs, ThreadsArgs};
 use self::why::{RefsArgs, WhyArgs};
 use crate::case::{Case, CaseOptions, Member};
 use crate::commands;
@@ -56,6 +58,10 @@ enum Command {
     Refs(RefsArgs),
     /// What owners hold in two or more snapshots, and who grows like a leak.
     Diff(DiffArgs),
+    /// What each thread does: its stack, its CPU, what it waits for.
+    Threads(ThreadsArgs),
+    /// Who waits for which lock, and who holds it.
+    Locks(LocksArgs),
     /// What the input is: processes, memory, modules, what is missing.
     Info(InfoArgs),
     /// Write a complete, standalone core of one process, for gdb.
@@ -162,7 +168,8 @@ impl Cli {
     pub fn run(&self, out: &mut dyn Write) -> Result<u8> {
         match &self.command {
             None => {
-                let options = CaseOptions { reachability: true, ..CaseOptions::default() };
+                let options =
+                    CaseOptions { reachability: true, threads: true, ..CaseOptions::default() };
                 let case = self.report.input.case(options)?;
                 let top = (!self.report.json).then_some(text::DEFAULT_TOP);
                 let report = Report::of(&case, &Selection { top, ..Selection::default() });
@@ -179,6 +186,8 @@ impl Cli {
             Some(Command::Why(why)) => why.run(out),
             Some(Command::Refs(refs)) => refs.run(out),
             Some(Command::Diff(diff)) => diff.run(out),
+            Some(Command::Threads(threads)) => threads.run(out),
+            Some(Command::Locks(locks)) => locks.run(out),
             Some(Command::Verify(verify)) => {
                 commands::verify(&verify.input.open()?, verify.json, out)
             }

@@ -66,6 +66,8 @@ pub struct Load {
     pub offset: u64,
     /// Whether the process could write there (`PF_W`).
     pub writable: bool,
+    /// Whether it could run code there (`PF_X`).
+    pub executable: bool,
 }
 
 /// A core's headers.
@@ -142,6 +144,7 @@ impl CoreFile {
                     saved: saved.min(program.p_memsz(endian)),
                     offset,
                     writable: program.p_flags(endian).contains(elf::PF_W),
+                    executable: program.p_flags(endian).contains(elf::PF_X),
                 }),
                 elf::PT_NOTE => {
                     notes_at = Some(offset);

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use object::{Object as _, ObjectSection as _, SectionKind};
 
+use super::call_frames::CallFrames;
 use super::header::{FileSegment, Header};
 use super::symbols::{AddressTable, NearSymbol, Spot};
 use crate::bytes::Blob;
@@ -36,6 +37,7 @@ pub struct ModuleFile {
     header: Header,
     symbols: OnceLock<HashMap<String, Symbol>>,
     by_address: OnceLock<AddressTable>,
+    call_frames: OnceLock<CallFrames>,
 }
 
 impl ModuleFile {
@@ -68,6 +70,7 @@ impl ModuleFile {
             header,
             symbols: OnceLock::new(),
             by_address: OnceLock::new(),
+            call_frames: OnceLock::new(),
             blob,
         })
     }
@@ -115,6 +118,11 @@ impl ModuleFile {
         self.by_address.get_or_init(|| AddressTable::read(self.bytes()))
     }
 
+    /// Where its functions keep their callers' registers.
+    pub fn call_frames(&self) -> &CallFrames {
+        self.call_frames.get_or_init(|| CallFrames::of_file(&self.blob))
+    }
+
     /// Its bytes as a blob.
     pub fn blob(&self) -> &Blob {
         &self.blob
@@ -128,6 +136,13 @@ impl ModuleFile {
     /// A defined symbol of `.dynsym` or `.symtab`; thread-local ones and imports are left out.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
         self.symbols.get_or_init(|| self.read_symbols()).get(name).copied()
+    }
+
+    /// Its named things of `size` bytes: names and addresses in the file (`st_value`).
+    pub fn symbols_of(&self, size: u64) -> impl Iterator<Item = (&str, u64)> {
+        let symbols = self.symbols.get_or_init(|| self.read_symbols()).iter();
+        let right = symbols.filter(move |(_, symbol)| symbol.size == size);
+        right.map(|(name, symbol)| (name.as_str(), symbol.value))
     }
 
     /// A file that goblin refuses has no symbols for us; its mapping and bytes still serve.

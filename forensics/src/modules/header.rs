@@ -11,6 +11,10 @@ const PAGE: u64 = 4096;
 /// `PT_LOAD` and `PT_NOTE`.
 const LOAD: u64 = 1;
 const NOTE: u64 = 4;
+/// `PT_GNU_EH_FRAME`: where `.eh_frame_hdr` is.
+const CALL_FRAMES: u64 = 0x6474_e550;
+/// `PF_X`
+const EXECUTABLE: u64 = 1;
 /// `PF_W`
 const WRITABLE: u64 = 2;
 /// More program headers than any linker makes, and as many as a page holds.
@@ -31,6 +35,8 @@ pub struct FileSegment {
     pub length: u64,
     /// Whether the program may write there; its bytes in memory then need not be the file's.
     pub writable: bool,
+    /// Whether it holds code.
+    pub executable: bool,
 }
 
 impl FileSegment {
@@ -61,6 +67,8 @@ pub(super) struct Header {
     pub(super) segments: Vec<FileSegment>,
     /// Its runs of notes: (offset, length), in bytes.
     pub(super) notes: Vec<(u64, u64)>,
+    /// `.eh_frame_hdr`: its address in the file (`p_vaddr`) and its length in bytes.
+    pub(super) call_frames: Option<(u64, u64)>,
 }
 
 impl Header {
@@ -87,7 +95,9 @@ impl Header {
                     offset: word(8),
                     length: word(32),
                     writable: (word(0) >> 32) & WRITABLE != 0,
+                    executable: (word(0) >> 32) & EXECUTABLE != 0,
                 }),
+                CALL_FRAMES => header.call_frames = Some((word(16), word(40))),
                 NOTE => header.notes.push((word(8), word(32))),
                 _ => {}
             }
@@ -173,7 +183,7 @@ mod tests {
 
     #[test]
     fn segments_are_mapped_in_whole_pages() {
-        let page = page(&[(1, 4, 0, 0, 0x900, 0x900), (1, 6, 0x2f00, 0x3f00, 0x200, 0x5000)]);
+        let page = page(&[(1, 5, 0, 0, 0x900, 0x900), (1, 6, 0x2f00, 0x3f00, 0x200, 0x5000)]);
         let header = Header::read(&page).unwrap();
         let pages: Vec<_> = header.segments.iter().filter_map(|s| s.pages(0x7000_0000)).collect();
         assert_eq!(
@@ -186,6 +196,7 @@ mod tests {
         let ends: Vec<_> = header.segments.iter().filter_map(|s| s.end(0x7000_0000)).collect();
         assert_eq!(ends, [Addr(0x7000_0900), Addr(0x7000_8f00)]);
         assert_eq!(header.segments.iter().map(|s| s.writable).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(header.segments.iter().map(|s| s.executable).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

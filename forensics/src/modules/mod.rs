@@ -4,8 +4,9 @@
 //! Reads: a core's file mappings and its memory (each ELF file's first page, which carries the
 //! build ID), and the files that [`Library`] knows. Promises: a file is used only for a mapping
 //! whose build ID it has; where the core does not tell the build ID the module says so. Not for
-//! unwinding or types.
+//! types.
 
+mod call_frames;
 mod file;
 mod files;
 mod header;
@@ -17,6 +18,7 @@ mod symbols;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use call_frames::{CallFrames, CfaRule, Expression, FrameRules, RegisterRule, Scratch};
 pub use file::{ModuleFile, Symbol};
 pub use files::Files;
 pub use header::FileSegment;
@@ -70,6 +72,13 @@ impl Module {
     pub fn symbol(&self, name: &str) -> Option<Addr> {
         let symbol = self.file.as_ref().ok()?.symbol(name)?;
         Some(Addr(symbol.value.wrapping_add(self.bias)))
+    }
+
+    /// Its named variables that are as long as a pointer: names and addresses, in no order.
+    pub fn pointers(&self) -> impl Iterator<Item = (&str, Addr)> {
+        let symbols = self.file.as_ref().ok().into_iter().flat_map(|file| file.symbols_of(8));
+        let in_memory = symbols.map(|(name, value)| (name, Addr(value.wrapping_add(self.bias))));
+        in_memory.filter(|(_, at)| self.is_writable(*at) || !self.range.contains(*at))
     }
 
     /// The address in the file (`p_vaddr`, `st_value`) of an address in memory.

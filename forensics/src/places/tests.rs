@@ -67,6 +67,7 @@ fn process(threads: Vec<Thread>, mut segments: Vec<Segment>) -> Process {
         saved: segment.range.length(),
         offset: 0,
         writable: segment.writable == Some(true),
+        executable: false,
     };
     let files = vec![MappedFile {
         range: AddrRange::new(Addr(PROGRAM), 0x1000),
