@@ -30,6 +30,7 @@ use crate::memory::Absent;
 use crate::modules::{Library, LibraryOptions, ModuleFile};
 use crate::places::{Named, Places, PoolPlace};
 use crate::process::Process;
+use crate::symbols::SymbolOptions;
 use crate::threads::ThreadView;
 
 pub use connected::Connected;
@@ -112,13 +113,20 @@ pub struct Case {
     doings: Vec<Doing>,
     /// The locks that threads wait for.
     pub locks: Locks,
+    /// Where names of code may come from.
+    pub symbols: SymbolOptions,
     /// What is not known.
     pub gaps: Vec<Gap>,
 }
 
 impl Case {
     /// Reads every core and walks every pool.
-    pub fn build(evidence: Evidence, library: &LibraryOptions, options: CaseOptions) -> Self {
+    pub fn build(
+        evidence: Evidence,
+        library: &LibraryOptions,
+        symbols: SymbolOptions,
+        options: CaseOptions,
+    ) -> Self {
         let mut gaps = evidence.gaps.clone();
         let library = Library::new(&evidence.modules, library, &mut gaps);
         let opened: Vec<_> = evidence
@@ -157,6 +165,7 @@ impl Case {
             threads: Vec::new(),
             doings: Vec::new(),
             locks: Locks::default(),
+            symbols,
             gaps,
         };
         case.gather_gaps();

@@ -59,8 +59,14 @@ const CRASHES: [u16; 7] = [4, 6, 7, 8, 11, 24, 31];
 
 /// Functions of Kamailio that work on one message or one timer tick: whoever waits below one of
 /// them keeps it waiting. All are exported, so they have names in a stripped program.
-const WORK: [&str; 6] =
-    ["receive_msg", "run_top_route", "run_actions", "do_action", "forward_request", "sr_event_exec"];
+const WORK: [&str; 6] = [
+    "receive_msg",
+    "run_top_route",
+    "run_actions",
+    "do_action",
+    "forward_request",
+    "sr_event_exec",
+];
 
 /// Libraries through which a program talks to a server and waits for the answer.
 const CLIENTS: [&str; 18] = [
@@ -186,9 +192,9 @@ fn purpose(call: &SystemCall) -> Purpose {
         "nanosleep" | "clock_nanosleep" => Purpose::Time,
         "read" | "readv" | "recvfrom" | "recvmsg" | "recvmmsg" | "accept" | "accept4" | "poll"
         | "ppoll" | "select" | "pselect6" | "epoll_wait" | "epoll_pwait" | "epoll_pwait2"
-        | "pause" | "rt_sigtimedwait" | "rt_sigsuspend" | "futex" | "futex_wait" | "futex_waitv"
-        | "wait4" | "waitid" | "io_getevents" | "io_uring_enter" | "msgrcv" | "mq_timedreceive"
-        | "semop" | "semtimedop" => Purpose::Input,
+        | "pause" | "rt_sigtimedwait" | "rt_sigsuspend" | "futex" | "futex_wait"
+        | "futex_waitv" | "wait4" | "waitid" | "io_getevents" | "io_uring_enter" | "msgrcv"
+        | "mq_timedreceive" | "semop" | "semtimedop" => Purpose::Input,
         "sched_yield" | "getpid" | "gettid" | "clock_gettime" | "gettimeofday" => Purpose::Nothing,
         _ => Purpose::Progress,
     }
@@ -208,7 +214,8 @@ fn handles_signal(thread: &ThreadView) -> bool {
 /// Whether it is in the middle of some work: a message, or a question to a server.
 fn is_working(thread: &ThreadView) -> bool {
     let client = |module: &str| CLIENTS.iter().any(|client| module.starts_with(client));
-    let asks = |name: &str| RESOLVER.iter().any(|start| name.trim_start_matches('_').starts_with(start));
+    let asks =
+        |name: &str| RESOLVER.iter().any(|start| name.trim_start_matches('_').starts_with(start));
     thread.frames.iter().filter_map(|frame| frame.module.as_deref()).any(client)
         || thread.functions().any(|name| WORK.contains(&name) || asks(name))
 }

@@ -6,11 +6,7 @@ use crate::addr::Addr;
 use crate::kamailio::PoolKind;
 use crate::locks::{Lock, LockFragment, LockName, Locks};
 use crate::memory::Memory as _;
-use crate::modules::Module;
 use crate::places::{Place, Places};
-
-/// A variable of a module: its name, and whether it holds the lock or leads to it.
-const POINTER: u64 = 8;
 
 impl Case {
     /// Names every lock: by Kamailio's own use of it, by the fragment and by the variable.
@@ -38,8 +34,9 @@ impl Case {
         };
         let wanted: Vec<Addr> = locks.locks.iter().filter(wanted).map(|lock| lock.at).collect();
         let shared = self.pools.iter().find(|pool| pool.kind == PoolKind::Shm);
-        let Some((pool, member)) =
-            shared.filter(|_| !wanted.is_empty()).and_then(|pool| Some((pool, self.members.get(pool.member)?)))
+        let Some((pool, member)) = shared
+            .filter(|_| !wanted.is_empty())
+            .and_then(|pool| Some((pool, self.members.get(pool.member)?)))
         else {
             return Vec::new();
         };
@@ -66,16 +63,17 @@ impl Case {
     ) -> LockName {
         let Some(member) = self.seen_by(locks, lock) else { return LockName::default() };
         let place = places.of(member, lock.at.0);
-        let shared_pool = locks.waits_for(index).any(|wait| {
-            wait.function.as_deref().is_some_and(crate::locks::uses_shared_pool)
-        });
-        let on_stack = |member: usize| matches!(places.of(member, lock.at.0), Some(Place::Stack { .. }));
+        let shared_pool = locks
+            .waits_for(index)
+            .any(|wait| wait.function.as_deref().is_some_and(crate::locks::uses_shared_pool));
+        let on_stack =
+            |member: usize| matches!(places.of(member, lock.at.0), Some(Place::Stack { .. }));
         let process = self.members.get(member);
         LockName {
             own: shared_pool.then(|| "the lock of the shared pool".to_owned()),
             variable: process.and_then(|process| {
-                let payload = fragment.map(|fragment| fragment.payload.start);
-                variable(process, &[Some(lock.at), payload])
+                let payload = fragment.map_or(lock.at, |fragment| fragment.payload.start);
+                variable(process, &[lock.at, payload])
             }),
             fragment: fragment.cloned(),
             place: place.map(|place| place.to_string()),
@@ -84,14 +82,12 @@ impl Case {
     }
 }
 
-/// The exported variable that holds one of these addresses.
-fn variable(process: &Member, addresses: &[Option<Addr>]) -> Option<String> {
-    let memory = &process.process.memory;
-    let leads = |at: Addr| {
-        memory.pointer(at).is_ok_and(|value| addresses.contains(&Some(value)))
-    };
-    process.process.modules.iter().find_map(|module: &Module| {
-        let name = module.variables(POINTER).find(|(_, at)| leads(*at)).map(|(name, _)| name)?;
-        Some(format!("{name} of {}", module.name()))
+/// The named variable that holds one of these addresses; of several the first by name.
+fn variable(member: &Member, addresses: &[Addr]) -> Option<String> {
+    let memory = &member.process.memory;
+    let leads = |at: Addr| memory.pointer(at).is_ok_and(|value| addresses.contains(&value));
+    member.process.modules.iter().find_map(|module| {
+        let found = module.pointers().filter(|(_, at)| leads(*at)).map(|(name, _)| name).min()?;
+        Some(format!("{found} of {}", module.name()))
     })
 }

@@ -3,13 +3,13 @@
 use super::{Case, Doing};
 use crate::activity::Descriptors;
 use crate::locks::{self, Holder, Locks, Sight};
-use crate::symbols::{SymbolOptions, Symbols};
+use crate::symbols::Symbols;
 use crate::threads::{self, ThreadView};
 
 impl Case {
     /// Unwinds every thread, finds the locks and says what each thread does.
     pub(super) fn look_at_threads(&mut self) {
-        let symbols = Symbols::new(SymbolOptions::default());
+        let symbols = Symbols::new(self.symbols.clone());
         let members = self.members.iter().enumerate();
         let threads: Vec<ThreadView> = members
             .flat_map(|(index, member)| {

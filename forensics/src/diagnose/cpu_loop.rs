@@ -28,8 +28,10 @@ impl CpuLoop {
     fn finding(&self, case: &Case, index: usize, thread: &ThreadView) -> Option<Finding> {
         let activity = thread.activity.as_ref()?;
         let (percent, kernel) = (activity.cpu.percent?, activity.cpu.system_percent?);
+        // On a busy host it runs when it gets a CPU.
+        let wanted = percent + activity.cpu.waiting_percent.unwrap_or(0.0);
         let sleeps = activity.switches?.voluntary > SWITCHES_OF_FREEZE;
-        if percent < PEGGED_PERCENT || kernel > KERNEL_PERCENT || sleeps {
+        if wanted < PEGGED_PERCENT || kernel > KERNEL_PERCENT || sleeps {
             return None;
         }
         let name = thread_name(case, index);

@@ -58,11 +58,12 @@ impl LockCycle {
             confidence: if certain { Confidence::Certain } else { Confidence::Likely },
             summary,
             facts,
-            advice: "Nothing but a restart ends this. Look at the functions in which the locks are \
+            advice:
+                "Nothing but a restart ends this. Look at the functions in which the locks are \
                      taken: locks that are taken one inside the other must always be taken in the \
                      same order, and a lock that is not recursive only once. A maintainer needs \
                      this bundle."
-                .to_owned(),
+                    .to_owned(),
         })
     }
 }

@@ -27,11 +27,9 @@ impl LockHeld {
         }
         let lasting = waiters.iter().any(|wait| wait.is_stuck());
         let held = match holder {
-            Some(holder) => format!(
-                "held by {}, {}",
-                holder_name(case, holder),
-                holder_does(case, holder)
-            ),
+            Some(holder) => {
+                format!("held by {}, {}", holder_name(case, holder), holder_does(case, holder))
+            }
             None if lock.word == Some(0) => "which is free: a wake-up was lost".to_owned(),
             None => "whose holder is not recorded and could not be inferred".to_owned(),
         };
@@ -40,10 +38,13 @@ impl LockHeld {
             count => format!("{count} threads wait"),
         };
         let mut facts: Vec<Fact> = waiters.iter().map(|wait| waits(case, wait)).collect();
-        facts.extend(holder.map(|holder| fact_at(lock.at, format!("its holder: {}", how_known(holder)))));
+        facts.extend(
+            holder.map(|holder| fact_at(lock.at, format!("its holder: {}", how_known(holder)))),
+        );
         let view = holder.and_then(|holder| case.threads.get(holder.thread?));
         facts.extend(view.map(|view| fact(format!("the holder's stack: {}", way(view)))));
-        let inferred = matches!(holder.map(|holder| &holder.how), Some(How::Inferred { .. }) | None);
+        let inferred =
+            matches!(holder.map(|holder| &holder.how), Some(How::Inferred { .. }) | None);
         let confidence = match (lasting, inferred) {
             (true, false) => Confidence::Certain,
             (true, true) => Confidence::Likely,
@@ -64,9 +65,12 @@ impl LockHeld {
 fn leads_to_cycle(case: &Case, lock: usize) -> bool {
     let mut at = lock;
     for _ in 0..=case.locks.locks.len() {
-        let in_cycle = case.locks.cycles.iter().flatten().any(|wait| {
-            case.locks.waits.get(*wait).is_some_and(|wait| wait.lock == at)
-        });
+        let in_cycle = case
+            .locks
+            .cycles
+            .iter()
+            .flatten()
+            .any(|wait| case.locks.waits.get(*wait).is_some_and(|wait| wait.lock == at));
         if in_cycle {
             return true;
         }

@@ -14,7 +14,10 @@ impl Rule for LockOnStack {
 
     fn check(&self, case: &Case) -> Vec<Finding> {
         let locks = case.locks.locks.iter().enumerate();
-        locks.filter(|(_, lock)| is_misplaced(lock)).map(|(i, lock)| self.finding(case, i, lock)).collect()
+        locks
+            .filter(|(_, lock)| is_misplaced(lock))
+            .map(|(i, lock)| self.finding(case, i, lock))
+            .collect()
     }
 }
 
@@ -36,10 +39,11 @@ impl LockOnStack {
                 lock_name(lock)
             ),
             facts: case.locks.waits_for(index).map(|wait| waits(case, wait)).collect(),
-            advice: "A structure with a lock was copied, or a pointer to a local variable was given \
+            advice:
+                "A structure with a lock was copied, or a pointer to a local variable was given \
                      to another process. The function that takes the lock got that pointer: give \
                      this bundle to a maintainer."
-                .to_owned(),
+                    .to_owned(),
         }
     }
 }

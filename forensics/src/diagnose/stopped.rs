@@ -31,9 +31,10 @@ impl Rule for Stopped {
                 _ => format!("{} threads are stopped", stopped.len()),
             },
             facts: stopped.iter().filter_map(tell).collect(),
-            advice: "Somebody stopped them before this capture: SIGSTOP, a debugger, or a write to \
+            advice:
+                "Somebody stopped them before this capture: SIGSTOP, a debugger, or a write to \
                      a terminal that is not theirs. SIGCONT lets them go on."
-                .to_owned(),
+                    .to_owned(),
         }]
     }
 }

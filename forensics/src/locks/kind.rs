@@ -73,7 +73,8 @@ pub(super) fn of_futex(thread: &ThreadView) -> Option<LockKind> {
     if NO_LOCK.iter().any(|start| calls(start)) {
         return None;
     }
-    let openssl = near().flat_map(|frame| frame.functions()).any(|name| name.starts_with("CRYPTO_"));
+    let openssl =
+        near().flat_map(|frame| frame.functions()).any(|name| name.starts_with("CRYPTO_"));
     let in_module = near().find(|frame| !frame.is_c_library()).is_some_and(|f| f.module.is_some());
     Some(match () {
         () if openssl => LockKind::OpensslLock,

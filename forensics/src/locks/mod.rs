@@ -171,10 +171,7 @@ impl Wait {
 impl LockKind {
     /// Whether it is one of Kamailio's, which are for several processes.
     pub fn is_kamailio(self) -> bool {
-        matches!(
-            self,
-            Self::KamailioLock | Self::KamailioRecursiveLock | Self::KamailioFastLock
-        )
+        matches!(self, Self::KamailioLock | Self::KamailioRecursiveLock | Self::KamailioFastLock)
     }
 }
 

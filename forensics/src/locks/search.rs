@@ -104,8 +104,7 @@ impl Sight<'_> {
         let memory = seen_by.and_then(|thread| self.processes.get(thread.member));
         let word = memory.and_then(|process| process.memory.int(at).ok());
         let word = word.map(|word| u32::from_le_bytes(word.to_le_bytes()));
-        let mut lock =
-            Lock { at, member, kind, word, name: LockName::default(), holder: None };
+        let mut lock = Lock { at, member, kind, word, name: LockName::default(), holder: None };
         if let Some(process) = memory
             && word != Some(0)
         {

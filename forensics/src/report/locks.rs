@@ -119,10 +119,7 @@ impl LocksReport {
         let found = &case.locks;
         let findings = diagnose(case).into_iter();
         let circle = |circle: &Vec<usize>| {
-            circle
-                .iter()
-                .filter_map(|wait| waiter(case, found.waits.get(*wait)?))
-                .collect()
+            circle.iter().filter_map(|wait| waiter(case, found.waits.get(*wait)?)).collect()
         };
         Self {
             schema: super::SCHEMA,

@@ -5,13 +5,27 @@
 //! covers the address, so that code without one has no name rather than its neighbour's; nothing
 //! goes over the network unless asked for. Not for variables or types.
 
+mod debug_files;
+mod debuginfod;
+mod demangle;
+mod dwarf;
+mod linkage;
+mod mini;
+mod names;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use self::debug_files::DebugFiles;
+use self::names::Names;
 use crate::addr::Addr;
 use crate::gap::Gap;
 use crate::modules::Module;
+
+pub use self::debuginfod::caches as debuginfod_caches;
 
 /// Where debug files may come from besides the modules themselves.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +36,7 @@ pub struct SymbolOptions {
     pub sysroot: Option<PathBuf>,
     /// Whether the debug files of this host may serve, for cores of its own programs.
     pub this_host: bool,
-    /// Local caches of the debuginfod client.
+    /// Local caches of the debuginfod client ([`debuginfod_caches`]).
     pub caches: Vec<PathBuf>,
     /// Whether the debuginfod servers may be asked over the network.
     pub debuginfod: bool,
@@ -68,13 +82,21 @@ pub struct CodePlace {
 /// Names for all processes of a case; what was found for one serves the others.
 #[derive(Debug)]
 pub struct Symbols {
-    _options: SymbolOptions,
+    files: DebugFiles,
+    modules: Mutex<HashMap<Key, Arc<Names>>>,
+}
+
+/// Which modules have the same names: by build ID, else by the file that serves.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Key {
+    BuildId(String),
+    File(String),
 }
 
 impl Symbols {
     /// Looks nothing up yet.
     pub fn new(options: SymbolOptions) -> Self {
-        Self { _options: options }
+        Self { files: DebugFiles::new(options), modules: Mutex::default() }
     }
 
     /// The functions at an address in memory: the innermost inlined one first, the one that holds
@@ -83,21 +105,24 @@ impl Symbols {
     /// For a caller's frame pass the address before the return address; the return address may
     /// belong to the next line or even the next function.
     pub fn locate(&self, module: &Module, at: Addr) -> Vec<CodePlace> {
-        let symbol = module.spot(at).symbol;
-        let place = symbol.map(|symbol| CodePlace {
-            function: Some(symbol.name),
-            offset: Some(symbol.offset),
-            file: None,
-            line: None,
-            is_inlined: false,
-            source: NameSource::SymbolTable,
-        });
-        place.into_iter().collect()
+        let key = match (&module.build_id, &module.file) {
+            (Some(build_id), _) => Key::BuildId(build_id.clone()),
+            (None, Ok(file)) => Key::File(file.origin.clone()),
+            (None, Err(_)) => return Vec::new(),
+        };
+        let names = {
+            let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(modules.entry(key).or_insert_with(|| Arc::new(Names::of(module))))
+        };
+        names.at(module.address_in_file(at), &self.files)
     }
 
     /// What could not be used on the way: damaged debug files, files of another build, failed
     /// downloads.
     pub fn gaps(&self) -> Vec<Gap> {
-        Vec::new()
+        self.files.gaps()
     }
 }
+
+#[cfg(test)]
+mod tests;

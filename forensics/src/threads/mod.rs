@@ -95,10 +95,9 @@ impl ThreadView {
     pub fn waited(&self) -> Option<Duration> {
         let activity = self.activity.as_ref()?;
         let between = self.between.filter(|_| activity.samples.iter().all(Option::is_some))?;
-        let asked = |call: &SystemCall| (call.number, call.arguments);
-        let same = activity.waits_in().as_ref().map(asked) == self.call.as_ref().map(asked);
+        let same = activity.waits_in().zip(self.call).is_some_and(|(a, b)| a.is_same_wait(&b));
         let switches = activity.switches.map_or(0, |switches| switches.voluntary);
-        let still = self.call.is_some() && same && switches <= SWITCHES_OF_FREEZE;
+        let still = same && switches <= SWITCHES_OF_FREEZE;
         Some(if still { between } else { Duration::ZERO })
     }
 
@@ -170,4 +169,3 @@ fn named(frame: Frame, process: &Process, symbols: &Symbols) -> NamedFrame {
         frame,
     }
 }
-
