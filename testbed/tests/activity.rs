@@ -17,6 +17,7 @@ use forensics::activity::{Activity, ThreadActivity};
 use forensics::case::{Case, CaseOptions};
 use forensics::input::{Evidence, OpenOptions};
 use forensics::modules::LibraryOptions;
+use forensics::symbols::SymbolOptions;
 use serde_json::{Value, json};
 use testbed::tools::{self, run};
 
@@ -89,7 +90,7 @@ fn capture() -> Captured {
     let evidence =
         Evidence::open(std::slice::from_ref(&bundle), OpenOptions { memory: 2 << 30 }).unwrap();
     let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
-    let case = Case::build(evidence, &LibraryOptions::default(), options);
+    let case = Case::build(evidence, &LibraryOptions::default(), SymbolOptions::default(), options);
     let activity = Activity::read(&case.evidence);
     Captured { said, clocks, queue, case, activity, pid, bundle }
 }
