@@ -4,29 +4,37 @@
 //! the shared pool is walked once, through the process that knows most of it.
 
 mod connected;
+mod doing;
 mod inside;
+mod lock_names;
 mod losses;
 mod overwritten;
 mod pointers;
 mod pool;
 mod run;
+mod stacks;
 mod trust;
 
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
+use crate::activity::Activity;
 use crate::content::Shown;
 use crate::gap::Gap;
 use crate::input::Evidence;
 use crate::kamailio::{self, Missing, PoolKind, ProcessEntry, ProcessTable, Roots};
 use crate::leak::{self, Summary};
+use crate::locks::Locks;
 use crate::memory::Absent;
 use crate::modules::{Library, LibraryOptions, ModuleFile};
 use crate::places::{Named, Places, PoolPlace};
 use crate::process::Process;
+use crate::symbols::SymbolOptions;
+use crate::threads::ThreadView;
 
 pub use connected::Connected;
+pub use doing::Doing;
 pub use inside::Inside;
 pub use losses::{Losses, Lost};
 pub use overwritten::Overwritten;
@@ -49,6 +57,8 @@ pub struct CaseOptions {
     pub reachability: bool,
     /// Do not walk any pool.
     pub without_pools: bool,
+    /// Unwind every thread and look for locks.
+    pub threads: bool,
     /// How texts of pools without owners are shown.
     pub shown: Shown,
 }
@@ -95,13 +105,28 @@ pub struct Case {
     pub pools: Vec<Pool>,
     /// What nothing holds any more; `None` if that was not asked for.
     pub losses: Option<Losses>,
+    /// What `/proc` said of processes and threads; empty for cores alone.
+    pub activity: Activity,
+    /// Every thread with its stack, process by process; empty if that was not asked for.
+    pub threads: Vec<ThreadView>,
+    /// What each of `threads` does.
+    doings: Vec<Doing>,
+    /// The locks that threads wait for.
+    pub locks: Locks,
+    /// Where names of code may come from.
+    pub symbols: SymbolOptions,
     /// What is not known.
     pub gaps: Vec<Gap>,
 }
 
 impl Case {
     /// Reads every core and walks every pool.
-    pub fn build(evidence: Evidence, library: &LibraryOptions, options: CaseOptions) -> Self {
+    pub fn build(
+        evidence: Evidence,
+        library: &LibraryOptions,
+        symbols: SymbolOptions,
+        options: CaseOptions,
+    ) -> Self {
         let mut gaps = evidence.gaps.clone();
         let library = Library::new(&evidence.modules, library, &mut gaps);
         let opened: Vec<_> = evidence
@@ -128,14 +153,30 @@ impl Case {
             (index.is_none(), index, member.process.pid)
         });
         let version = members.iter().find_map(|member| kamailio::version(&member.process));
-        let (pools, losses) = (Vec::new(), None);
-        let mut case = Self { evidence, members, version, table, pools, losses, gaps };
+        let activity = Activity::read(&evidence);
+        let mut case = Self {
+            evidence,
+            members,
+            version,
+            table,
+            pools: Vec::new(),
+            losses: None,
+            activity,
+            threads: Vec::new(),
+            doings: Vec::new(),
+            locks: Locks::default(),
+            symbols,
+            gaps,
+        };
         case.gather_gaps();
         if !options.without_pools {
             case.walk_pools(options);
             if options.reachability {
                 case.find_losses();
             }
+        }
+        if options.threads {
+            case.look_at_threads();
         }
         case
     }

@@ -22,10 +22,18 @@ pub mod process;
 
 pub mod unwind;
 
+pub mod symbols;
+
 pub mod heap;
 pub mod kamailio;
 pub mod leak;
 pub mod places;
+
+pub mod activity;
+
+pub mod threads;
+
+pub mod locks;
 
 pub mod content;
 

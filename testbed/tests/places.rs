@@ -20,6 +20,7 @@ use forensics::case::{Case, CaseOptions};
 use forensics::input::{Evidence, OpenOptions};
 use forensics::modules::LibraryOptions;
 use forensics::places::{Place, Places};
+use forensics::symbols::SymbolOptions;
 use object::SymbolKind;
 use serde_json::Value;
 use testbed::kamailio::{Instance, Options};
@@ -81,7 +82,8 @@ fn case(input: &Path, this_host: bool) -> Case {
     let options = OpenOptions { memory: 2 << 30 };
     let evidence = Evidence::open(&[input.to_owned()], options).unwrap();
     let library = LibraryOptions { this_host, ..LibraryOptions::default() };
-    Case::build(evidence, &library, CaseOptions { without_pools: true, ..CaseOptions::default() })
+    let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
+    Case::build(evidence, &library, SymbolOptions::default(), options)
 }
 
 /// Asks an input about the worker: a question is answered by `ask`.

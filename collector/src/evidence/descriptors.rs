@@ -3,7 +3,7 @@
 //! Members: `processes/PID/fd`: a line `NUMBER -> TARGET` for each descriptor;
 //! `processes/PID/fdinfo`: for each a line `NUMBER:` and the kernel's text, indented;
 //! `processes/PID/net/NAME` for the first process of each network namespace, NAME one of `tcp`,
-//! `tcp6`, `udp`, `udp6`, `unix`, `netlink`, `packet`, `snmp`, `netstat`, `sockstat`.
+//! `tcp6`, `udp`, `udp6`, `raw`, `raw6`, `unix`, `netlink`, `packet`, `snmp`, `netstat`, `sockstat`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,8 +14,10 @@ use bundle::{Phase, member};
 use super::{Context, Drawer, Source};
 use crate::procfs;
 
-const NET: [&str; 10] =
-    ["tcp", "tcp6", "udp", "udp6", "unix", "netlink", "packet", "snmp", "netstat", "sockstat"];
+const NET: [&str; 12] = [
+    "tcp", "tcp6", "udp", "udp6", "raw", "raw6", "unix", "netlink", "packet", "snmp", "netstat",
+    "sockstat",
+];
 
 #[derive(Debug)]
 pub(super) struct Descriptors;

@@ -7,6 +7,8 @@ mod diff;
 mod extract;
 mod heap;
 mod leaks;
+mod profile;
+mod threads;
 mod why;
 
 use std::io::Write;
@@ -19,6 +21,8 @@ use self::diff::DiffArgs;
 use self::extract::ExtractArgs;
 use self::heap::HeapArgs;
 use self::leaks::LeaksArgs;
+use self::profile::ProfileArgs;
+use self::threads::{LocksArgs, ThreadsArgs};
 use self::why::{RefsArgs, WhyArgs};
 use crate::case::{Case, CaseOptions, Member};
 use crate::commands;
@@ -26,6 +30,7 @@ use crate::diagnose::Severity;
 use crate::input::{Evidence, OpenOptions};
 use crate::modules::LibraryOptions;
 use crate::report::{Report, Selection, Tame, is_process, text};
+use crate::symbols::{SymbolOptions, debuginfod_caches};
 
 /// Analyses support bundles and cores of Kamailio: what its memory pools hold, and who holds it.
 ///
@@ -55,6 +60,12 @@ enum Command {
     Refs(RefsArgs),
     /// What owners hold in two or more snapshots, and who grows like a leak.
     Diff(DiffArgs),
+    /// What each thread does: its stack, its CPU, what it waits for.
+    Threads(ThreadsArgs),
+    /// Who waits for which lock, and who holds it.
+    Locks(LocksArgs),
+    /// In which functions threads are, over one or more snapshots.
+    Profile(ProfileArgs),
     /// What the input is: processes, memory, modules, what is missing.
     Info(InfoArgs),
     /// Write a complete, standalone core of one process, for gdb.
@@ -99,6 +110,14 @@ struct FileArgs {
     /// An executable or library of the process, or a folder of them; may be repeated.
     #[arg(long = "module", value_name = "FILE")]
     modules: Vec<PathBuf>,
+    /// Folder with debug files, for names, files and lines: by build ID as below /usr/lib/debug, by
+    /// debug link, or in any order; may be repeated.
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    debug_dirs: Vec<PathBuf>,
+    /// Ask the servers in DEBUGINFOD_URLS for debug files that are not at hand; without it nothing
+    /// goes over the network.
+    #[arg(long)]
+    debuginfod: bool,
     /// Keep so much of compressed input unpacked in memory; a compressed core that is larger is
     /// unpacked into a temporary file, a bundle is unpacked anew where it is needed again.
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
@@ -121,13 +140,22 @@ impl FileArgs {
     }
 
     fn case(&self, evidence: Evidence, options: CaseOptions) -> Result<Case> {
+        // What a bundle says must not depend on the host that it is read on.
+        let this_host = !evidence.is_bundle;
         let library = LibraryOptions {
             modules: self.modules.clone(),
             sysroot: self.sysroot.clone(),
-            // What a bundle says must not depend on the host that it is read on.
-            this_host: !evidence.is_bundle,
+            this_host,
         };
-        let case = Case::build(evidence, &library, options);
+        let symbols = SymbolOptions {
+            debug_dirs: self.debug_dirs.clone(),
+            sysroot: self.sysroot.clone(),
+            this_host,
+            // Filed by build ID, they hold the same on every host.
+            caches: debuginfod_caches(),
+            debuginfod: self.debuginfod,
+        };
+        let case = Case::build(evidence, &library, symbols, options);
         let failed = case.members.is_empty() && !case.evidence.is_bundle;
         if let Some(gap) = case.gaps.iter().find(|_| failed) {
             anyhow::bail!("{}: {}", gap.what, gap.why);
@@ -144,7 +172,8 @@ impl Cli {
     pub fn run(&self, out: &mut dyn Write) -> Result<u8> {
         match &self.command {
             None => {
-                let options = CaseOptions { reachability: true, ..CaseOptions::default() };
+                let options =
+                    CaseOptions { reachability: true, threads: true, ..CaseOptions::default() };
                 let case = self.report.input.case(options)?;
                 let top = (!self.report.json).then_some(text::DEFAULT_TOP);
                 let report = Report::of(&case, &Selection { top, ..Selection::default() });
@@ -161,6 +190,9 @@ impl Cli {
             Some(Command::Why(why)) => why.run(out),
             Some(Command::Refs(refs)) => refs.run(out),
             Some(Command::Diff(diff)) => diff.run(out),
+            Some(Command::Threads(threads)) => threads.run(out),
+            Some(Command::Locks(locks)) => locks.run(out),
+            Some(Command::Profile(profile)) => profile.run(out),
             Some(Command::Verify(verify)) => {
                 commands::verify(&verify.input.open()?, verify.json, out)
             }

@@ -3,18 +3,25 @@
 //! A rule reads no memory. To add one: a file, a `mod` line, an entry in [`ALL`], and a heading of
 //! its id in `docs/rules.md` (a test asks for it).
 
+mod blocked;
 mod chain_broken;
 mod check_overwritten;
 mod counters_disagree;
+mod cpu_loop;
 mod free_list_damaged;
 mod input_cut;
+mod lock_cycle;
+mod lock_held;
+mod lock_on_stack;
 mod nearly_full;
 mod owner_pointer_wild;
 mod owner_stands_out;
 mod pool_not_read;
 mod process_not_captured;
+mod stopped;
 mod surroundings;
 mod unreachable;
+mod waiting;
 
 use serde::Serialize;
 
@@ -32,6 +39,12 @@ pub trait Rule: Sync {
 /// All rules, in the order in which findings of equal severity are shown.
 pub static ALL: &[&dyn Rule] = &[
     &input_cut::InputCut,
+    &lock_cycle::LockCycle,
+    &lock_held::LockHeld,
+    &lock_on_stack::LockOnStack,
+    &cpu_loop::CpuLoop,
+    &blocked::Blocked,
+    &stopped::Stopped,
     &pool_not_read::PoolNotRead,
     &chain_broken::ChainBroken,
     &check_overwritten::CheckOverwritten,

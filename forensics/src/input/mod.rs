@@ -315,8 +315,13 @@ impl Evidence {
 
     /// A text member, as far as it is there.
     pub fn text(&self, path: &str) -> Option<String> {
+        self.text_up_to(path, LARGEST_TEXT)
+    }
+
+    /// At most so many bytes from the start of a text member, which may be a long table.
+    pub fn text_up_to(&self, path: &str, limit: u64) -> Option<String> {
         let blob = self.texts.get(path)?;
-        let bytes = blob.slice(0, LARGEST_TEXT);
+        let bytes = blob.slice(0, limit);
         let bytes = bytes.all().ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -8,7 +8,7 @@ use object::{Object as _, ObjectSection as _, SectionKind};
 
 use super::call_frames::CallFrames;
 use super::header::{FileSegment, Header};
-use super::symbols::{AddressTable, Spot};
+use super::symbols::{AddressTable, NearSymbol, Spot};
 use crate::bytes::Blob;
 
 /// A symbol that has an address.
@@ -96,8 +96,26 @@ impl ModuleFile {
 
     /// What lies at an address in the file (`p_vaddr`, `st_value`).
     pub fn at(&self, value: u64) -> Spot {
-        let table = self.by_address.get_or_init(|| AddressTable::read(self.bytes()));
-        table.at(value, self.bytes())
+        self.table().at(value, self.bytes())
+    }
+
+    /// The symbol that covers an address in the file, its name whole.
+    pub fn symbol_at(&self, value: u64) -> Option<NearSymbol> {
+        self.table().symbol(value, self.bytes())
+    }
+
+    /// Name of the section at an address in the file.
+    pub fn section_at(&self, value: u64) -> Option<&str> {
+        self.table().section(value)
+    }
+
+    /// Whether only exported symbols are left of its names (`.dynsym`).
+    pub fn is_stripped(&self) -> bool {
+        self.table().is_dynamic()
+    }
+
+    fn table(&self) -> &AddressTable {
+        self.by_address.get_or_init(|| AddressTable::read(self.bytes()))
     }
 
     /// Where its functions keep their callers' registers.
@@ -118,6 +136,13 @@ impl ModuleFile {
     /// A defined symbol of `.dynsym` or `.symtab`; thread-local ones and imports are left out.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
         self.symbols.get_or_init(|| self.read_symbols()).get(name).copied()
+    }
+
+    /// Its named things of `size` bytes: names and addresses in the file (`st_value`).
+    pub fn symbols_of(&self, size: u64) -> impl Iterator<Item = (&str, u64)> {
+        let symbols = self.symbols.get_or_init(|| self.read_symbols()).iter();
+        let right = symbols.filter(move |(_, symbol)| symbol.size == size);
+        right.map(|(name, symbol)| (name.as_str(), symbol.value))
     }
 
     /// A file that goblin refuses has no symbols for us; its mapping and bytes still serve.

@@ -214,13 +214,16 @@ fn another_build(file: &ModuleFile, build_id: &str) -> String {
 }
 
 /// A path of the customer's host below a folder of this one.
-fn below(root: &Path, path: &str) -> PathBuf {
+pub(crate) fn below(root: &Path, path: &str) -> PathBuf {
     let parts = path.split('/').filter(|part| !part.is_empty() && *part != "..");
     parts.fold(root.to_owned(), |path, part| path.join(part))
 }
 
 /// Opens regular files only: a path from inside a core may name a device or a FIFO.
-fn open(path: &Path) -> Result<ModuleFile, String> {
+///
+/// # Errors
+/// Words for a person.
+pub(crate) fn open(path: &Path) -> Result<ModuleFile, String> {
     let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() || metadata.len() == 0 {
         return Err("not a regular file".to_owned());

@@ -23,6 +23,8 @@ pub use file::{ModuleFile, Symbol};
 pub use files::Files;
 pub use header::FileSegment;
 pub use library::{Library, LibraryOptions, Place};
+pub(crate) use library::{below, open};
+pub(crate) use search::files_by_build_id;
 pub use symbols::{NearSymbol, Spot};
 
 use crate::addr::{Addr, AddrRange};
@@ -70,6 +72,13 @@ impl Module {
     pub fn symbol(&self, name: &str) -> Option<Addr> {
         let symbol = self.file.as_ref().ok()?.symbol(name)?;
         Some(Addr(symbol.value.wrapping_add(self.bias)))
+    }
+
+    /// Its named variables that are as long as a pointer: names and addresses, in no order.
+    pub fn pointers(&self) -> impl Iterator<Item = (&str, Addr)> {
+        let symbols = self.file.as_ref().ok().into_iter().flat_map(|file| file.symbols_of(8));
+        let in_memory = symbols.map(|(name, value)| (name, Addr(value.wrapping_add(self.bias))));
+        in_memory.filter(|(_, at)| self.is_writable(*at) || !self.range.contains(*at))
     }
 
     /// The address in the file (`p_vaddr`, `st_value`) of an address in memory.

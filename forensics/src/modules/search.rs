@@ -45,6 +45,18 @@ pub(super) fn elf_files(folder: &Path) -> (Vec<PathBuf>, bool) {
     (found, !complete)
 }
 
+/// The ELF files in a folder and the folders in it by build ID; a program and its debug file have
+/// the same one.
+pub(crate) fn files_by_build_id(folder: &Path) -> HashMap<String, Vec<PathBuf>> {
+    let mut found: HashMap<String, Vec<PathBuf>> = HashMap::new();
+    below(folder, DEPTH, MOST_FILES, &mut |path| {
+        if let Some(build_id) = Start::read(path).and_then(|start| start.build_id()) {
+            found.entry(build_id).or_default().push(path.to_owned());
+        }
+    });
+    found
+}
+
 /// Files of programs and libraries below a root directory by build ID.
 pub(super) fn by_build_id(root: &Path) -> HashMap<String, PathBuf> {
     let mut found = HashMap::new();

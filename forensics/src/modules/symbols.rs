@@ -12,8 +12,11 @@ use object::{SectionFlags, SymbolIndex, SymbolKind, elf};
 const NESTED: usize = 16;
 /// Names of one address that are compared.
 const ALIASES: usize = 16;
-/// Longest name that is kept, in characters.
+/// Longest name that is shown, in characters.
 const LONGEST: usize = 256;
+/// Longest name that is read, in characters: those of C++ templates are long before they are
+/// demangled.
+const LONGEST_RAW: usize = 4096;
 
 /// What lies at an address in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub struct Spot {
 /// A symbol that covers an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearSymbol {
-    /// Its name, at most 256 characters.
+    /// Its name: at most 256 characters in a [`Spot`].
     pub name: String,
     /// From its start to the address, in bytes.
     pub offset: u64,
@@ -100,11 +103,25 @@ impl AddressTable {
 
     /// What lies at `value`; `bytes` is the file that the table was read from.
     pub(super) fn at(&self, value: u64, bytes: &[u8]) -> Spot {
-        let section = section_at(&self.sections, value).map(|section| section.name.clone());
-        Spot { section, symbol: self.symbol(value, bytes) }
+        let symbol = self.symbol(value, bytes).map(|symbol| NearSymbol {
+            name: symbol.name.chars().take(LONGEST).collect(),
+            ..symbol
+        });
+        Spot { section: self.section(value).map(str::to_owned), symbol }
     }
 
-    fn symbol(&self, value: u64, bytes: &[u8]) -> Option<NearSymbol> {
+    /// Name of the section at `value`.
+    pub(super) fn section(&self, value: u64) -> Option<&str> {
+        section_at(&self.sections, value).map(|section| section.name.as_str())
+    }
+
+    /// Whether the symbols are those that the file exports, for lack of others.
+    pub(super) fn is_dynamic(&self) -> bool {
+        self.dynamic
+    }
+
+    /// The symbol that covers `value`, its name whole.
+    pub(super) fn symbol(&self, value: u64, bytes: &[u8]) -> Option<NearSymbol> {
         let behind = self.symbols.partition_point(|entry| entry.start <= value);
         let before = self.symbols.get(..behind)?.iter().rev();
         let innermost = before.take(NESTED).find(|entry| value < entry.end)?;
@@ -131,7 +148,7 @@ impl AddressTable {
         };
         let symbol = symbol.ok()?;
         let name = String::from_utf8_lossy(symbol.name_bytes().ok()?).into_owned();
-        (!name.is_empty()).then(|| name.chars().take(LONGEST).collect())
+        (!name.is_empty()).then(|| name.chars().take(LONGEST_RAW).collect())
     }
 }
 

@@ -8,13 +8,16 @@ mod diff;
 mod fragments;
 mod held;
 mod leaks;
+mod locks;
 mod model;
 mod owners;
+mod profile;
 mod registers;
 mod selection;
 mod tables;
 mod tame;
 pub mod text;
+mod threads;
 mod why;
 
 pub use by_size::PayloadSizeReport;
@@ -23,15 +26,20 @@ pub use diff::{
 };
 pub use fragments::{FragmentReport, FrameReport, details, preview};
 pub use leaks::{LeakOptions, LeakReport, LostReport, PoolLoss};
+pub use locks::{HolderReport, LockReport, LocksReport, WaitReport, WaiterReport};
 pub use model::{
     ClassReport, CutList, FragmentationReport, PoolReport, ProcessReport, Report, UnusableReport,
     WalkedReport,
 };
 pub use owners::OwnerReport;
+pub use profile::{FunctionCost, Profile, ProfileFrame, ProfileSample, ThreadCost};
 pub use registers::{RegisterReport, ThreadRegisters};
 pub use selection::{Selection, SortKey, is_process};
 pub use tables::TablesReport;
 pub use tame::Tame;
+pub use threads::{
+    ProcessThreads, StackFrame, StackGroup, ThreadName, ThreadReport, ThreadsReport,
+};
 pub use why::{
     Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, WayPoint,
     WhyReport,

@@ -1,9 +1,11 @@
 //! The report as text for a terminal.
 
 mod leaks;
+mod locks;
 mod paper;
 mod pools;
 mod registers;
+mod threads;
 mod why;
 
 use std::io::{self, Write};
@@ -14,8 +16,10 @@ use crate::gap::Gap;
 use crate::units::{milliseconds, size};
 
 pub use leaks::leaks;
+pub use locks::locks;
 pub(in crate::report) use paper::{lines, table, wrapped};
 use pools::pools;
+pub use threads::threads;
 pub use why::{refs, why};
 
 /// Owners shown of each pool where the user asked for no number.
@@ -31,7 +35,13 @@ const GAPS_SHOWN: usize = 50;
 pub fn report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     heading(report, out)?;
     processes(report, out)?;
+    if !report.stacks.is_empty() {
+        threads::cpu(&report.stacks, out)?;
+    }
     findings(&report.findings, out)?;
+    if !report.stacks.is_empty() {
+        threads::summary(&report.stacks, out)?;
+    }
     pools(report, out)?;
     gaps(&report.gaps, out)
 }

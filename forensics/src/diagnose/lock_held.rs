@@ -1,0 +1,144 @@
+//! Locks that threads wait for and that are not given back.
+
+use super::waiting::{holder_does, holder_name, how_known, lock_name, thread_name, waits, way};
+use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at};
+use crate::case::{Case, Doing};
+use crate::locks::{Holder, How, Lock, Presence, Wait};
+
+pub(super) struct LockHeld;
+
+impl Rule for LockHeld {
+    fn id(&self) -> &'static str {
+        "lock-held"
+    }
+
+    fn check(&self, case: &Case) -> Vec<Finding> {
+        let mut locks: Vec<(usize, &Lock)> = case.locks.locks.iter().enumerate().collect();
+        // Where a holder itself waits for a lock, that other lock is the cause.
+        locks.sort_by_key(|(_, lock)| holder_waits(case, lock));
+        locks.into_iter().filter_map(|(index, lock)| self.finding(case, index, lock)).collect()
+    }
+}
+
+impl LockHeld {
+    fn finding(&self, case: &Case, index: usize, lock: &Lock) -> Option<Finding> {
+        let waiters: Vec<&Wait> = case.locks.waits_for(index).collect();
+        let holder = lock.holder.as_ref();
+        if leads_to_cycle(case, index) || !is_stuck(case, lock, &waiters) {
+            return None;
+        }
+        let lasting = waiters.iter().any(|wait| wait.is_stuck());
+        let held = match holder {
+            Some(holder) => {
+                format!("held by {}, {}", holder_name(case, holder), holder_does(case, holder))
+            }
+            None if lock.word == Some(0) => "which is free: a wake-up was lost".to_owned(),
+            None => "whose holder is not recorded and could not be inferred".to_owned(),
+        };
+        let waiting = match waiters.len() {
+            1 => "1 thread waits".to_owned(),
+            count => format!("{count} threads wait"),
+        };
+        let mut facts: Vec<Fact> = waiters.iter().map(|wait| waits(case, wait)).collect();
+        facts.extend(
+            holder.map(|holder| fact_at(lock.at, format!("its holder: {}", how_known(holder)))),
+        );
+        facts.extend(waiters.iter().flat_map(|wait| behind(case, wait)));
+        let view = holder.and_then(|holder| case.threads.get(holder.thread?));
+        facts.extend(view.map(|view| fact(format!("the holder's stack: {}", way(view)))));
+        let inferred =
+            matches!(holder.map(|holder| &holder.how), Some(How::Inferred { .. }) | None);
+        let confidence = match (lasting, inferred) {
+            (true, false) => Confidence::Certain,
+            (true, true) => Confidence::Likely,
+            (false, _) => Confidence::Possible,
+        };
+        Some(Finding {
+            rule: self.id(),
+            severity: if lasting { Severity::Critical } else { Severity::Error },
+            confidence,
+            summary: format!("{waiting} for the {}, {held}", lock_name(lock)),
+            facts,
+            advice: advice(case, holder),
+        })
+    }
+}
+
+fn holder_waits(case: &Case, lock: &Lock) -> bool {
+    let holder = lock.holder.as_ref().and_then(|holder| holder.thread);
+    holder.is_some_and(|thread| case.locks.wait_of(thread).is_some())
+}
+
+/// The locks that a waiter holds meanwhile, and that others wait for.
+fn behind(case: &Case, wait: &Wait) -> Vec<Fact> {
+    let locks = case.locks.locks.iter().enumerate();
+    let held = locks.filter(|(_, lock)| {
+        lock.holder.as_ref().is_some_and(|holder| holder.thread == Some(wait.thread))
+    });
+    let tell = |(index, lock): (usize, &Lock)| {
+        let waiters = case.locks.waits_for(index);
+        let names: Vec<String> = waiters.map(|behind| thread_name(case, behind.thread)).collect();
+        let name = thread_name(case, wait.thread);
+        fact_at(lock.at, format!("{name} holds lock {}, awaited by {}", lock.at, names.join(", ")))
+    };
+    held.map(tell).collect()
+}
+
+/// Whether following the holders from a lock ends in a circle, which is a finding of its own.
+fn leads_to_cycle(case: &Case, lock: usize) -> bool {
+    let mut at = lock;
+    for _ in 0..=case.locks.locks.len() {
+        let in_cycle = case
+            .locks
+            .cycles
+            .iter()
+            .flatten()
+            .any(|wait| case.locks.waits.get(*wait).is_some_and(|wait| wait.lock == at));
+        if in_cycle {
+            return true;
+        }
+        let holder = case.locks.locks.get(at).and_then(|lock| lock.holder.as_ref()?.thread);
+        match holder.and_then(|thread| case.locks.wait_of(thread)) {
+            Some(wait) => at = wait.lock,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// Whether somebody waits for longer than a lock is held in a healthy program: by the samples, or,
+/// without samples, by what the holder does.
+fn is_stuck(case: &Case, lock: &Lock, waiters: &[&Wait]) -> bool {
+    let sampled = waiters.iter().any(|wait| wait.lasted.is_some());
+    if sampled {
+        return waiters.iter().any(|wait| wait.is_stuck());
+    }
+    let Some(holder) = &lock.holder else { return waiters.len() > 1 && lock.word != Some(0) };
+    holder.presence == Presence::Ended || {
+        let doing = holder.thread.map(|thread| case.doing(thread));
+        matches!(doing, Some(Doing::Stopped(_) | Doing::Blocked { .. })) || waiters.len() > 1
+    }
+}
+
+fn advice(case: &Case, holder: Option<&Holder>) -> String {
+    let doing = holder.and_then(|holder| holder.thread).map(|thread| case.doing(thread));
+    match (holder.map(|holder| holder.presence), doing) {
+        (Some(Presence::Ended), _) => {
+            "Look in the log for the end of that process (\"exited by a signal\") and for its core: \
+             it died while it held the lock. Only a restart helps the others."
+        }
+        (_, Some(Doing::Stopped(_))) => {
+            "Find out who stopped the holder (a debugger, SIGSTOP, a full terminal). SIGCONT lets \
+             it go on, if nothing else is wrong with it."
+        }
+        (_, Some(Doing::Blocked { .. })) => {
+            "The holder waits for something outside the program while it holds the lock: that peer \
+             or file is what to look at first. Code that waits must not hold a lock."
+        }
+        _ => {
+            "Give this bundle to a maintainer: the holder's stack says in which function the lock \
+             is held for so long."
+        }
+    }
+    .to_owned()
+}

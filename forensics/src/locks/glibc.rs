@@ -1,0 +1,59 @@
+//! The C library's locks: `pthread_mutex_t` and `pthread_rwlock_t` of glibc 2.25 and later on
+//! 64-bit machines.
+//!
+//! A mutex is its word at 0, a count at 4, the owner's thread ID at 8, users at 12, its kind at 16.
+//! A rwlock has two words to sleep for, at 8 and at 12, and the writer's thread ID at 24; readers
+//! leave no name.
+
+use crate::addr::Addr;
+use crate::memory::Memory;
+
+const MUTEX_OWNER: u64 = 8;
+const MUTEX_USERS: u64 = 12;
+const MUTEX_KIND: u64 = 16;
+/// Type, robustness, priority protocol, elision, pshared: no kind has other bits.
+const MUTEX_KIND_BITS: u32 = 0x0fff;
+
+const RWLOCK_WRITER: u64 = 24;
+/// Where in a rwlock the word may be that a thread sleeps for.
+const RWLOCK_WORDS: [u64; 2] = [8, 12];
+const RWLOCK_SIZE: u64 = 56;
+
+/// What a lock's bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owned {
+    /// Where the lock begins.
+    pub(super) start: Addr,
+    /// Thread ID of its holder; `None` for a lock that readers hold.
+    pub(super) holder: Option<u32>,
+}
+
+/// A mutex whose word is at `at`, if its fields can be one's and it is held.
+pub(super) fn mutex(memory: &dyn Memory, at: Addr) -> Option<Owned> {
+    let holder = half(memory, at, MUTEX_OWNER)?;
+    let users = half(memory, at, MUTEX_USERS)?;
+    let kind = half(memory, at, MUTEX_KIND)?;
+    let plausible = holder != 0 && users < 1 << 20 && kind & !MUTEX_KIND_BITS == 0;
+    plausible.then_some(Owned { start: at, holder: Some(holder) })
+}
+
+/// A rwlock of which a word to sleep for is at `at`. `is_thread`: whether a number is the ID of a
+/// thread that can have written it.
+pub(super) fn rwlock(
+    memory: &dyn Memory,
+    at: Addr,
+    is_thread: impl Fn(u32) -> bool,
+) -> Option<Owned> {
+    let starts = RWLOCK_WORDS.iter().filter_map(|offset| at.checked_sub(*offset));
+    // Aligned as the structure is.
+    let mut starts = starts.filter(|start| start.0.is_multiple_of(8));
+    let start = starts.next()?;
+    memory.bytes(start, usize::try_from(RWLOCK_SIZE).ok()?).ok()?;
+    let writer = half(memory, start, RWLOCK_WRITER)?;
+    Some(Owned { start, holder: Some(writer).filter(|writer| is_thread(*writer)) })
+}
+
+fn half(memory: &dyn Memory, at: Addr, offset: u64) -> Option<u32> {
+    let value = memory.int(at.checked_add(offset)?).ok()?;
+    Some(u32::from_le_bytes(value.to_le_bytes()))
+}

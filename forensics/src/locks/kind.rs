@@ -1,0 +1,88 @@
+//! Which kind of lock a thread waits for, by the functions on its stack.
+
+use serde::Serialize;
+
+use crate::threads::ThreadView;
+
+/// A kind of lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockKind {
+    /// `gen_lock_t` of Kamailio: one word, 0 free, 1 held, 2 held and somebody may wait.
+    KamailioLock,
+    /// The same with the holder's PID beside it: it may take the lock again.
+    KamailioRecursiveLock,
+    /// `gen_lock_t` of a build without futexes: a word that is asked for again and again.
+    KamailioFastLock,
+    /// `pthread_mutex_t`.
+    PthreadMutex,
+    /// `pthread_rwlock_t`.
+    PthreadRwlock,
+    /// A lock of libssl or libcrypto, which is a `pthread_rwlock_t` or a `pthread_mutex_t`.
+    OpensslLock,
+    /// A lock inside the C library: its heap, its streams, its loader.
+    CLibraryLock,
+    /// A word that a thread sleeps for; what for is not known.
+    Futex,
+}
+
+impl LockKind {
+    /// For a person.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::KamailioLock => "Kamailio lock",
+            Self::KamailioRecursiveLock => "recursive Kamailio lock",
+            Self::KamailioFastLock => "Kamailio lock without a futex",
+            Self::PthreadMutex => "pthread mutex",
+            Self::PthreadRwlock => "pthread rwlock",
+            Self::OpensslLock => "OpenSSL lock",
+            Self::CLibraryLock => "lock of the C library",
+            Self::Futex => "futex",
+        }
+    }
+}
+
+/// Functions of the C library that sleep for something that is no lock.
+const NO_LOCK: [&str; 9] = [
+    "pthread_cond_",
+    "cnd_wait",
+    "cnd_timedwait",
+    "sem_",
+    "pthread_join",
+    "pthread_timedjoin",
+    "pthread_clockjoin",
+    "pthread_barrier_wait",
+    "thrd_join",
+];
+/// Frames of the C library that stand between a system call and the caller, at most.
+const NEAR: usize = 8;
+
+/// The kind of lock that a thread sleeps for in a futex call; `None` where the functions on its
+/// stack say that it is a condition, a semaphore or another thread's end.
+///
+/// Kamailio's own code calls `syscall` (its futexes are not glibc's); glibc's locks are taken by
+/// functions that it exports, so they have names even in a stripped library.
+pub(super) fn of_futex(thread: &ThreadView) -> Option<LockKind> {
+    let near = || thread.frames.iter().take(NEAR);
+    let library: Vec<&str> = near()
+        .take_while(|frame| frame.is_c_library())
+        .flat_map(|frame| frame.functions())
+        .map(|name| name.trim_start_matches('_').trim_start_matches("GI___"))
+        .collect();
+    let calls = |start: &str| library.iter().any(|name| name.starts_with(start));
+    if NO_LOCK.iter().any(|start| calls(start)) {
+        return None;
+    }
+    let openssl =
+        near().flat_map(|frame| frame.functions()).any(|name| name.starts_with("CRYPTO_"));
+    let in_module = near().find(|frame| !frame.is_c_library()).is_some_and(|f| f.module.is_some());
+    Some(match () {
+        () if openssl => LockKind::OpensslLock,
+        () if calls("pthread_rwlock_") => LockKind::PthreadRwlock,
+        () if calls("pthread_mutex_") || calls("mtx_") => LockKind::PthreadMutex,
+        // The innermost function is `syscall` itself, called by the program.
+        () if calls("syscall") && in_module => LockKind::KamailioLock,
+        () if library.is_empty() => LockKind::Futex,
+        () => LockKind::CLibraryLock,
+    })
+}

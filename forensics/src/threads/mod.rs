@@ -1,0 +1,171 @@
+//! Every thread of every process: its stack with names, its system call, what `/proc` says of it.
+//!
+//! Reads: a process's registers, memory and modules, and the text of a bundle. Promises: a thread
+//! that cannot be unwound is in the list with the reason. Not for what its stack means: that is
+//! [`crate::locks`] and [`crate::case::Doing`].
+
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use crate::activity::{Activity, Progress, SystemCall, ThreadActivity};
+use crate::core::Thread;
+use crate::process::Process;
+use crate::symbols::{CodePlace, Symbols};
+use crate::unwind::{End, Frame, Stack, Unwinder};
+
+/// A thread of the case.
+#[derive(Clone, Debug)]
+pub struct ThreadView {
+    /// Index of its process in [`crate::case::Case::members`].
+    pub member: usize,
+    /// Its thread ID, as the core counts it.
+    pub tid: u32,
+    /// Its name (`comm`), where the snapshot tells it.
+    pub name: Option<String>,
+    /// The signal that it died of or was stopped by (`pr_cursig`); 0 for none.
+    pub signal: u16,
+    /// Its frames, innermost first.
+    pub frames: Vec<NamedFrame>,
+    /// Why they end.
+    pub end: End,
+    /// The system call in which it waits, by its registers.
+    pub call: Option<SystemCall>,
+    /// What `/proc` said of it.
+    pub activity: Option<ThreadActivity>,
+    /// From the first sample of `/proc` to the second.
+    pub between: Option<Duration>,
+}
+
+/// A frame with its names.
+#[derive(Clone, Debug)]
+pub struct NamedFrame {
+    /// The frame.
+    pub frame: Frame,
+    /// File name of the module that holds its code.
+    pub module: Option<String>,
+    /// The program counter as an address in that file (`p_vaddr`, `st_value`).
+    pub address_in_file: Option<u64>,
+    /// Its functions: inlined ones first, the one that was called last; empty without a name.
+    pub places: Vec<CodePlace>,
+}
+
+impl NamedFrame {
+    /// The function that was called, or the one that names its code.
+    pub fn function(&self) -> Option<&str> {
+        self.places.iter().rev().find_map(|place| place.function.as_deref())
+    }
+
+    /// All names, inlined functions first.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().filter_map(|place| place.function.as_deref())
+    }
+
+    /// `qm_malloc`, or `ctl.so+0x2f10`, or the address.
+    pub fn words(&self) -> String {
+        match (self.function(), &self.module, self.address_in_file) {
+            (Some(function), ..) => function.to_owned(),
+            (None, Some(module), Some(offset)) => format!("{module}+{offset:#x}"),
+            _ => self.frame.pc.to_string(),
+        }
+    }
+
+    /// Whether its code belongs to the C library or the loader.
+    pub fn is_c_library(&self) -> bool {
+        self.module.as_deref().is_some_and(is_c_library)
+    }
+}
+
+/// File names of glibc's parts: `libc.so.6`, `libc-2.31.so`, `libpthread.so.0`, the loader.
+pub(crate) fn is_c_library(module: &str) -> bool {
+    ["libc.so", "libc-2", "libpthread", "ld-linux", "ld-2"]
+        .iter()
+        .any(|start| module.starts_with(start))
+}
+
+impl ThreadView {
+    /// The names of all functions on its stack, innermost first.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.frames.iter().flat_map(NamedFrame::functions)
+    }
+
+    /// For how long at least it has waited in the call that the snapshot finds it in: the time
+    /// between the samples if both show that call and it did nothing else, zero if it did, `None`
+    /// without two samples.
+    pub fn waited(&self) -> Option<Duration> {
+        let activity = self.activity.as_ref()?;
+        let between = self.between.filter(|_| activity.samples.iter().all(Option::is_some))?;
+        let same = activity.waits_in().zip(self.call).is_some_and(|(a, b)| a.is_same_wait(&b));
+        let switches = activity.switches.map_or(0, |switches| switches.voluntary);
+        let still = same && switches <= SWITCHES_OF_FREEZE;
+        Some(if still { between } else { Duration::ZERO })
+    }
+
+    /// Whether both samples found it stopped: by a signal (`T`), or by another tracer (`t`).
+    pub fn is_stopped(&self) -> bool {
+        let stopped = |state: Option<char>| matches!(state, Some('T' | 't'));
+        self.activity.as_ref().is_some_and(|activity| {
+            activity.samples.iter().all(|s| s.as_ref().is_some_and(|s| stopped(s.state)))
+        })
+    }
+
+    /// The innermost frame of the program's own: the C library's and the kernel's code left out.
+    pub fn own_frame(&self) -> Option<&NamedFrame> {
+        self.frames.iter().find(|frame| frame.module.is_some() && !frame.is_c_library())
+    }
+}
+
+/// Voluntary switches that are the freeze's own: it stops a thread, and lets it go on.
+pub const SWITCHES_OF_FREEZE: u64 = 2;
+
+/// Unwinds and names every thread of a process.
+pub fn threads(
+    member: usize,
+    process: &Process,
+    symbols: &Symbols,
+    activity: &Activity,
+) -> Vec<ThreadView> {
+    let unwinder = Unwinder::new(process);
+    let view = |thread: &Thread| {
+        let Stack { frames, end } = unwinder.stack(thread);
+        let known = process.pid.and_then(|pid| activity.thread(pid, thread.tid));
+        let recorded = thread.record.as_ref().map(|record| record.name.clone());
+        ThreadView {
+            member,
+            tid: thread.tid,
+            name: recorded.or_else(|| known.map(|known| known.name.clone())),
+            signal: thread.signal,
+            frames: frames.into_iter().map(|frame| named(frame, process, symbols)).collect(),
+            end,
+            call: waiting_call(thread, process),
+            activity: known.cloned(),
+            between: activity.between,
+        }
+    };
+    process.core.notes.threads.par_iter().map(view).collect()
+}
+
+/// The call that a thread was stopped in, if it was still waiting.
+fn waiting_call(thread: &Thread, process: &Process) -> Option<SystemCall> {
+    let call = SystemCall::of_thread(thread, process.core.machine)?;
+    let waits = !matches!(call.progress, Progress::Returned(_));
+    waits.then(|| call.as_made(&process.memory))
+}
+
+fn named(frame: Frame, process: &Process, symbols: &Symbols) -> NamedFrame {
+    let at = frame.lookup();
+    let Some(module) = process.modules.covering(at) else {
+        return NamedFrame { frame, module: None, address_in_file: None, places: Vec::new() };
+    };
+    let back = frame.pc.offset_from(at).unwrap_or(0);
+    let mut places = symbols.locate(module, at);
+    for place in &mut places {
+        place.offset = place.offset.map(|offset| offset.saturating_add(back));
+    }
+    NamedFrame {
+        module: Some(module.name().to_owned()),
+        address_in_file: Some(module.address_in_file(frame.pc)),
+        places,
+        frame,
+    }
+}
