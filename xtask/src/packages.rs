@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, step};
 
 /// Kamailio and sipp make the cases, mmdebstrap roots of other releases whose keys are in the
-/// keyring, gdb gives the second opinion, zstd reads the bundles, Python tests the gdb scripts, gcc
-/// and make build the samples, iproute2 has ss.
+/// keyring, gdb gives the second opinion, zstd reads the bundles, Python tests the gdb scripts, gcc,
+/// g++ and make build the samples, dwz and debuginfod split and serve their debug files, iproute2 has
+/// ss and opens the loopback interface of a namespace.
 const NEEDED: &[&str] = &[
     "kamailio",
     "sip-tester",
@@ -17,6 +18,9 @@ const NEEDED: &[&str] = &[
     "zstd",
     "python3",
     "gcc",
+    "g++",
+    "dwz",
+    "debuginfod",
     "libc6-dev",
     "make",
     "iproute2",

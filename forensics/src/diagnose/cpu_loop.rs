@@ -1,12 +1,14 @@
 //! Threads that burn a whole CPU without asking the kernel for anything.
 
-use super::waiting::{thread_name, way};
+use super::waiting::{innermost, stands, thread_name};
 use super::{Confidence, Finding, Rule, Severity, fact};
 use crate::case::Case;
 use crate::threads::{SWITCHES_OF_FREEZE, ThreadView};
 
 pub(super) struct CpuLoop;
 
+/// Functions of its stack that are shown: which of them is the loop, the innermost ones do not say.
+const SHOWN: usize = 16;
 /// From this share of one CPU on a thread does nothing else.
 const PEGGED_PERCENT: f64 = 90.0;
 /// A loop spends no more of its time in the kernel; a busy worker receives and sends, which takes a
@@ -35,7 +37,7 @@ impl CpuLoop {
             return None;
         }
         let name = thread_name(case, index);
-        let at = thread.own_frame().map_or_else(|| "code without a name".to_owned(), |f| f.words());
+        let at = stands(thread).unwrap_or_else(|| "code of no module".to_owned());
         Some(Finding {
             rule: self.id(),
             severity: Severity::Error,
@@ -45,7 +47,7 @@ impl CpuLoop {
                 percent
             ),
             facts: vec![
-                fact(format!("its stack: {}", way(thread))),
+                fact(format!("its stack: {}", innermost(thread, SHOWN))),
                 fact(format!(
                     "of its CPU time {kernel:.1} % of a CPU were in the kernel, and it gave up \
                      its CPU 0 times of its own accord"

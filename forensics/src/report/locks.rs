@@ -123,7 +123,7 @@ impl LocksReport {
         };
         Self {
             schema: super::SCHEMA,
-            locks: found.locks.iter().enumerate().map(|(i, l)| lock_report(case, i, l)).collect(),
+            locks: locks(case),
             waits: found.waits.iter().filter_map(|wait| wait_report(case, wait)).collect(),
             cycles: found.cycles.iter().map(circle).collect(),
             findings: findings.filter(|finding| LOCKS.contains(&finding.rule)).collect(),
@@ -135,6 +135,12 @@ impl LocksReport {
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.severity).max()
     }
+}
+
+/// The locks that threads wait for.
+pub(super) fn locks(case: &Case) -> Vec<LockReport> {
+    let locks = case.locks.locks.iter().enumerate();
+    locks.map(|(index, lock)| lock_report(case, index, lock)).collect()
 }
 
 fn lock_report(case: &Case, index: usize, lock: &Lock) -> LockReport {

@@ -6,9 +6,11 @@ use serde::Serialize;
 
 use super::by_size::{self, PayloadSizeReport};
 use super::fragments::{FragmentReport, list};
+use super::locks::{self, LockReport};
 use super::owners::{OwnerReport, owners, sort};
 use super::registers::{ThreadRegisters, registers};
 use super::selection::Selection;
+use super::threads::{self, ProcessThreads};
 use crate::addr::{Addr, AddrRange};
 use crate::case::{Case, Member, Pool, Walked};
 use crate::diagnose::{Finding, Severity, diagnose};
@@ -40,6 +42,10 @@ pub struct Report {
     pub processes: Vec<ProcessReport>,
     /// What the rules found, worst first.
     pub findings: Vec<Finding>,
+    /// The threads of each process with their stacks; empty if they were not asked for.
+    pub stacks: Vec<ProcessThreads>,
+    /// The locks that threads wait for.
+    pub locks: Vec<LockReport>,
     /// The pools: SHM first.
     pub pools: Vec<PoolReport>,
     /// What is not known, and why.
@@ -234,6 +240,8 @@ impl Report {
             program: case.version.clone(),
             processes: processes(case, selection),
             findings,
+            stacks: threads::processes(case),
+            locks: locks::locks(case),
             pools,
             gaps: case.gaps.clone(),
         }

@@ -35,7 +35,13 @@ const GAPS_SHOWN: usize = 50;
 pub fn report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     heading(report, out)?;
     processes(report, out)?;
+    if !report.stacks.is_empty() {
+        threads::cpu(&report.stacks, out)?;
+    }
     findings(&report.findings, out)?;
+    if !report.stacks.is_empty() {
+        threads::summary(&report.stacks, out)?;
+    }
     pools(report, out)?;
     gaps(&report.gaps, out)
 }

@@ -130,10 +130,11 @@ impl ThreadsReport {
     /// Of a case whose threads were looked at.
     pub fn of(case: &Case) -> Self {
         let findings = diagnose(case).into_iter();
+        let processes = processes(case);
         Self {
             schema: super::SCHEMA,
-            processes: case.members.iter().enumerate().map(|(i, m)| process(case, i, m)).collect(),
-            groups: groups(case),
+            groups: groups(&processes),
+            processes,
             findings: findings.filter(|finding| THREADS.contains(&finding.rule)).collect(),
             gaps: case.gaps.clone(),
         }
@@ -142,16 +143,21 @@ impl ThreadsReport {
     /// Leaves the other processes out.
     pub fn only(&mut self, pid: Option<u32>) {
         self.processes.retain(|process| process.pid == pid);
-        for group in &mut self.groups {
-            group.threads.retain(|thread| thread.pid == pid);
-        }
-        self.groups.retain(|group| !group.threads.is_empty());
+        self.groups = groups(&self.processes);
     }
 
     /// The worst finding.
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.severity).max()
     }
+}
+
+/// The threads of every process; nothing if they were not looked at.
+pub(super) fn processes(case: &Case) -> Vec<ProcessThreads> {
+    if case.threads.is_empty() {
+        return Vec::new();
+    }
+    case.members.iter().enumerate().map(|(index, member)| process(case, index, member)).collect()
 }
 
 fn process(case: &Case, index: usize, member: &Member) -> ProcessThreads {
@@ -215,26 +221,59 @@ fn frames(named: &NamedFrame) -> Vec<StackFrame> {
     places.collect()
 }
 
-/// Equal functions, doing the same: one group.
-pub(super) fn groups(case: &Case) -> Vec<StackGroup> {
-    let mut groups: BTreeMap<(Vec<String>, &'static str), StackGroup> = BTreeMap::new();
-    for (number, thread) in case.threads.iter().enumerate() {
-        let functions: Vec<String> = thread.frames.iter().map(NamedFrame::words).collect();
-        let doing = case.doing(number);
-        let group = groups.entry((functions.clone(), doing.id())).or_insert_with(|| StackGroup {
-            doing: doing.id(),
-            state: doing.to_string(),
-            threads: Vec::new(),
-            functions,
-        });
-        let member = case.members.get(thread.member);
-        group.threads.push(ThreadName {
-            pid: member.and_then(|member| member.process.pid),
-            tid: thread.tid,
-            role: member.and_then(|member| member.role()).map(str::to_owned),
-        });
+impl StackFrame {
+    /// `qm_malloc`, or `ctl.so+0x2f10`, or the address.
+    pub(super) fn words(&self) -> String {
+        match (&self.function, &self.module, self.address_in_file) {
+            (Some(function), ..) => function.clone(),
+            (None, Some(module), Some(at)) => format!("{module}+{at}"),
+            _ => self.address.to_string(),
+        }
     }
-    let mut groups: Vec<StackGroup> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.threads.len()));
+}
+
+/// A thread with its process.
+pub(super) type Named<'a> = (&'a ProcessThreads, &'a ThreadReport);
+
+/// Every thread.
+pub(super) fn all(processes: &[ProcessThreads]) -> impl Iterator<Item = Named<'_>> {
+    processes.iter().flat_map(|process| process.threads.iter().map(move |thread| (process, thread)))
+}
+
+/// Threads with the same functions on their stacks that do the same: those that are idle last, of
+/// the others the most frequent first.
+pub(super) fn grouped(processes: &[ProcessThreads]) -> Vec<Vec<Named<'_>>> {
+    let mut groups: BTreeMap<(&str, Vec<String>), Vec<Named<'_>>> = BTreeMap::new();
+    for (process, thread) in all(processes) {
+        let functions = thread.frames.iter().map(StackFrame::words).collect();
+        groups.entry((thread.doing, functions)).or_default().push((process, thread));
+    }
+    let mut groups: Vec<Vec<Named<'_>>> = groups.into_values().collect();
+    groups.sort_by_key(|group| (is_idle(group), std::cmp::Reverse(group.len())));
     groups
+}
+
+/// Whether the threads of a group wait for work.
+pub(super) fn is_idle(group: &[Named<'_>]) -> bool {
+    group.first().is_some_and(|(_, thread)| thread.doing == "idle")
+}
+
+fn groups(processes: &[ProcessThreads]) -> Vec<StackGroup> {
+    let group = |group: Vec<Named<'_>>| {
+        let (_, first) = group.first()?;
+        Some(StackGroup {
+            doing: first.doing,
+            state: first.state.clone(),
+            functions: first.frames.iter().map(StackFrame::words).collect(),
+            threads: group
+                .iter()
+                .map(|(process, thread)| ThreadName {
+                    pid: process.pid,
+                    tid: thread.tid,
+                    role: process.role.clone(),
+                })
+                .collect(),
+        })
+    };
+    grouped(processes).into_iter().filter_map(group).collect()
 }

@@ -1,44 +1,38 @@
 //! Threads as text: who burns CPU, equal stacks together.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::{findings, gaps, lines, table, wrapped};
-use crate::report::threads::{ProcessThreads, StackFrame, ThreadReport, ThreadsReport};
+use crate::report::threads::{
+    Named, ProcessThreads, StackFrame, ThreadReport, ThreadsReport, all, grouped, is_idle,
+};
 use crate::unwind::FrameTrust;
 
 /// Threads below this share of a CPU are not told of, in percent.
 const NOTABLE_PERCENT: f64 = 1.0;
 /// Threads that are told of.
 const BUSIEST: usize = 10;
+/// Functions of each stack in the summary.
+const FUNCTIONS: usize = 4;
 
 /// The part of `forensics threads`; of each stack at most `most` frames, 0 for all.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn threads(report: &ThreadsReport, most: usize, out: &mut dyn Write) -> io::Result<()> {
-    cpu(report, out)?;
+    cpu(&report.processes, out)?;
     findings(&report.findings, out)?;
-    stacks(report, most, out)?;
+    stacks(&report.processes, most, out)?;
     gaps(&report.gaps, out)
 }
 
-type Named<'a> = (&'a ProcessThreads, &'a ThreadReport);
-
-fn all(report: &ThreadsReport) -> impl Iterator<Item = Named<'_>> {
-    report
-        .processes
-        .iter()
-        .flat_map(|process| process.threads.iter().map(move |thread| (process, thread)))
-}
-
 /// Which thread burns which CPU in which function.
-fn cpu(report: &ThreadsReport, out: &mut dyn Write) -> io::Result<()> {
-    let measured = all(report).any(|(_, thread)| thread.cpu_percent.is_some());
+pub(super) fn cpu(processes: &[ProcessThreads], out: &mut dyn Write) -> io::Result<()> {
+    let measured = all(processes).any(|(_, thread)| thread.cpu_percent.is_some());
     if !measured {
         return writeln!(out, "CPU        not measured: the input has no two samples of /proc\n");
     }
-    let mut busy: Vec<(f64, Named<'_>)> = all(report)
+    let mut busy: Vec<(f64, Named<'_>)> = all(processes)
         .filter_map(|named| Some((named.1.cpu_percent?, named)))
         .filter(|(percent, _)| *percent >= NOTABLE_PERCENT)
         .collect();
@@ -67,10 +61,12 @@ fn cpu(report: &ThreadsReport, out: &mut dyn Write) -> io::Result<()> {
 
 /// The innermost function of the program's own.
 fn at(thread: &ThreadReport) -> String {
-    let own = thread.frames.iter().find(|frame| {
-        frame.module.as_deref().is_some_and(|module| !crate::threads::is_c_library(module))
-    });
-    own.or(thread.frames.first()).map(function).unwrap_or_default()
+    let own = thread.frames.iter().find(|frame| !is_of_c_library(frame));
+    own.or(thread.frames.first()).map(StackFrame::words).unwrap_or_default()
+}
+
+fn is_of_c_library(frame: &StackFrame) -> bool {
+    frame.module.as_deref().is_some_and(crate::threads::is_c_library)
 }
 
 fn name(process: &ProcessThreads, thread: &ThreadReport) -> String {
@@ -83,23 +79,34 @@ fn name(process: &ProcessThreads, thread: &ThreadReport) -> String {
     what.map_or_else(|| format!("{pid}{tid}"), |what| format!("{pid}{tid} ({what})"))
 }
 
-/// Equal stacks together, those of most threads first; those that are idle last.
-fn stacks(report: &ThreadsReport, most: usize, out: &mut dyn Write) -> io::Result<()> {
-    let mut groups: BTreeMap<Vec<String>, Vec<Named<'_>>> = BTreeMap::new();
-    for named in all(report) {
-        let mut key: Vec<String> = named.1.frames.iter().map(function).collect();
-        key.push(named.1.doing.to_owned());
-        groups.entry(key).or_default().push(named);
+/// What the threads do, in few lines: functions of those only that are not idle.
+pub(super) fn summary(processes: &[ProcessThreads], out: &mut dyn Write) -> io::Result<()> {
+    let groups = grouped(processes);
+    let threads: usize = groups.iter().map(Vec::len).sum();
+    writeln!(out, "Threads ({threads}; `forensics threads` shows their stacks)")?;
+    for group in groups.iter().filter(|group| !is_idle(group)) {
+        let Some((_, first)) = group.first() else { continue };
+        let own = first.frames.iter().skip_while(|frame| is_of_c_library(frame));
+        let functions: Vec<String> = own.take(FUNCTIONS).map(StackFrame::words).collect();
+        let what = format!("{}: {}", first.state, functions.join(" ← "));
+        wrapped("  ", &format!("{} {what}", group.len()), out)?;
+        for (process, thread) in group {
+            wrapped("    ", &name(process, thread), out)?;
+        }
     }
-    let mut groups: Vec<Vec<Named<'_>>> = groups.into_values().collect();
-    let idle = |group: &[Named<'_>]| group.first().is_some_and(|(_, first)| first.doing == "idle");
-    groups.sort_by_key(|group| (idle(group), std::cmp::Reverse(group.len())));
+    let idle: usize = groups.iter().filter(|group| is_idle(group)).map(Vec::len).sum();
+    if idle > 0 {
+        writeln!(out, "  {idle} idle, waiting for work")?;
+    }
+    writeln!(out)
+}
+
+/// Equal stacks together.
+fn stacks(processes: &[ProcessThreads], most: usize, out: &mut dyn Write) -> io::Result<()> {
+    let groups = grouped(processes);
     let threads: usize = groups.iter().map(Vec::len).sum();
     writeln!(out, "Stacks ({} different, of {threads} threads)", groups.len())?;
-    for group in &groups {
-        stack(group, most, out)?;
-    }
-    Ok(())
+    groups.iter().try_for_each(|group| stack(group, most, out))
 }
 
 fn stack(group: &[Named<'_>], most: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -123,14 +130,6 @@ fn stack(group: &[Named<'_>], most: usize, out: &mut dyn Write) -> io::Result<()
         more => writeln!(out, "      … {more} more frames (--frames 0 shows all)")?,
     }
     writeln!(out)
-}
-
-fn function(frame: &StackFrame) -> String {
-    match (&frame.function, &frame.module, frame.address_in_file) {
-        (Some(function), ..) => function.clone(),
-        (None, Some(module), Some(at)) => format!("{module}+{at}"),
-        _ => frame.address.to_string(),
-    }
 }
 
 /// `0x… qm_malloc+0x1c (kamailio) at core/mem/q_malloc.c:386`
