@@ -259,19 +259,12 @@ mod tests {
             let activity = Activity::read(evidence);
             Some(activity.thread(12, 12)?.last()?.call()?.name)
         };
-        let header = |machine: &str| bundle::Header {
-            format: 1,
-            tool: String::new(),
-            created: String::new(),
-            host: String::new(),
-            boot_id: String::new(),
-            kernel: String::new(),
-            machine: machine.to_owned(),
-            case_id: String::new(),
-            profile: String::new(),
-            reason: String::new(),
-            scope: Vec::new(),
-            series: None,
+        let header = |machine: &str| {
+            let header = serde_json::json!({
+                "format": 1, "tool": "", "created": "", "host": "", "boot_id": "", "kernel": "",
+                "machine": machine, "case_id": "", "profile": "", "reason": "",
+            });
+            serde_json::from_value(header).unwrap()
         };
         evidence.header = Some(header("x86_64"));
         assert_eq!(call_of(&evidence), Some(Some("recvfrom")));
