@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bundle::{Holds, Series};
+use bundle::Series;
 
 use crate::cli::{Earlier, Options};
 use crate::group::Wanted;
@@ -145,15 +145,17 @@ impl Samples<'_> {
 
     fn sample(&mut self, number: u32, path: PathBuf, target: Target) -> anyhow::Result<Collected> {
         let last = number == self.options.samples;
+        let whole = last || self.options.stacks_only;
         let series = Series {
             id: self.id.clone(),
             number,
             of: self.options.samples,
             every_ms: u64::try_from(self.options.interval().as_millis()).unwrap_or(u64::MAX),
-            holds: if last { Holds::Whole } else { self.options.earlier.into() },
+            holds: if whole { self.options.holds() } else { self.options.earlier.into() },
         };
         let due = self.schedule.as_mut().map(|schedule| schedule.next(Instant::now()));
-        let order = Order { target, path, sample: Some(Sample { series, due }) };
+        let holds = series.holds;
+        let order = Order { target, path, holds, sample: Some(Sample { series, due }) };
         let collected = run::collect(self.options, order, self.trace)?;
         // What is traced from here on belongs to the next one.
         self.trace.clear();

@@ -15,6 +15,7 @@ use crate::units::{milliseconds, size};
 
 pub use leaks::leaks;
 pub(in crate::report) use paper::{lines, table, wrapped};
+pub use pools::NO_HEAP;
 use pools::pools;
 pub use why::{refs, why};
 
