@@ -24,6 +24,7 @@ pub mod calls;
 pub mod elf;
 pub mod foreign;
 pub mod gdb;
+pub mod hang;
 pub mod kamailio;
 pub mod kernel;
 pub mod load;

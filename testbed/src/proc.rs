@@ -105,6 +105,50 @@ pub fn threads(pid: u32) -> Vec<(u32, u32, char)> {
     threads
 }
 
+/// Numbers of system calls on x86-64.
+pub const READ: u64 = 0;
+/// See [`READ`].
+pub const POLL: u64 = 7;
+/// See [`READ`].
+pub const WAIT4: u64 = 61;
+/// See [`READ`].
+pub const FUTEX: u64 = 202;
+
+/// A system call in which a process waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemCall {
+    /// For instance [`FUTEX`].
+    pub number: u64,
+    /// As in its registers.
+    pub arguments: [u64; 6],
+}
+
+/// The system call in which a process waits (`/proc/PID/syscall`); `None` when it runs, or is
+/// stopped outside of one.
+pub fn system_call(pid: u32) -> Option<SystemCall> {
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut words = text.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let hex = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
+    let arguments: Vec<u64> = words.take(6).map_while(hex).collect();
+    Some(SystemCall { number, arguments: arguments.try_into().ok()? })
+}
+
+/// Address of the futex that a process waits for.
+pub fn awaited_futex(pid: u32) -> Option<u64> {
+    let call = system_call(pid).filter(|call| call.number == FUTEX)?;
+    let [address, operation, ..] = call.arguments;
+    (operation & 0x7f == 0).then_some(address) // FUTEX_WAIT, private or shared
+}
+
+/// Processor time that a process has spent in its own code, in ticks of 10 ms; 0 when it is gone.
+pub fn user_ticks(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = text.rsplit(')').next().unwrap_or_default();
+    let field = behind_name.split_whitespace().nth(11); // utime, the 14th of all
+    field.map_or(0, |ticks| ticks.parse().expect("a number of ticks"))
+}
+
 /// Whether the process runs or waits: neither gone nor a zombie.
 pub fn is_alive(pid: u32) -> bool {
     status(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))

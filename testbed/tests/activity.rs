@@ -17,7 +17,8 @@ use forensics::activity::{Activity, ThreadActivity};
 use forensics::case::{Case, CaseOptions};
 use forensics::input::{Evidence, OpenOptions};
 use forensics::modules::LibraryOptions;
-use serde_json::Value;
+use forensics::symbols::SymbolOptions;
+use serde_json::{Value, json};
 use testbed::tools::{self, run};
 
 /// A running program; ended with the test.
@@ -39,6 +40,7 @@ struct Captured {
     case: Case,
     activity: Activity,
     pid: u32,
+    bundle: PathBuf,
 }
 
 /// Made once for all tests of this file.
@@ -47,6 +49,15 @@ fn captured() -> &'static Captured {
     static CAPTURED: OnceLock<Option<Captured>> = OnceLock::new();
     let captured = CAPTURED.get_or_init(|| std::panic::catch_unwind(capture).ok());
     captured.as_ref().expect("the program could be captured; the first test says why not")
+}
+
+/// Builds the program and starts it; what it says of itself.
+fn start(scratch: &Path, clocks: &Path) -> (Program, Value) {
+    let mut command = Command::new(build(scratch));
+    let mut program = Program(command.arg(clocks).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (program, serde_json::from_str(&line).unwrap())
 }
 
 fn build(scratch: &Path) -> PathBuf {
@@ -61,12 +72,8 @@ fn build(scratch: &Path) -> PathBuf {
 fn capture() -> Captured {
     let scratch = tools::scratch("activity");
     let (clocks, bundle) = (scratch.join("clocks"), scratch.join("activity.tar.zst"));
-    let mut command = Command::new(build(&scratch));
-    let mut program = Program(command.arg(&clocks).stdout(Stdio::piped()).spawn().unwrap());
+    let (program, said) = start(&scratch, &clocks);
     let pid = program.0.id();
-    let mut line = String::new();
-    BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let said: Value = serde_json::from_str(&line).unwrap();
     let mut ss = Command::new("ss");
     ss.args(["-Huna", "sport", "=", &format!(":{}", said["flooded_port"])]);
     let ss = run(&mut ss, Duration::from_secs(10)).expect(&[0]).text();
@@ -80,11 +87,12 @@ fn capture() -> Captured {
         <[u64; 3]>::try_from(numbers).ok()
     };
     let clocks = clocks.lines().filter_map(numbers).collect();
-    let evidence = Evidence::open(&[bundle], OpenOptions { memory: 2 << 30 }).unwrap();
+    let evidence =
+        Evidence::open(std::slice::from_ref(&bundle), OpenOptions { memory: 2 << 30 }).unwrap();
     let options = CaseOptions { without_pools: true, ..CaseOptions::default() };
-    let case = Case::build(evidence, &LibraryOptions::default(), options);
+    let case = Case::build(evidence, &LibraryOptions::default(), SymbolOptions::default(), options);
     let activity = Activity::read(&case.evidence);
-    Captured { said, clocks, queue, case, activity, pid }
+    Captured { said, clocks, queue, case, activity, pid, bundle }
 }
 
 impl Captured {
@@ -217,4 +225,74 @@ fn datagrams_that_nobody_reads_are_counted_as_ss_counts_them() {
     assert_eq!(fullest.socket.receive_queue, Some(captured.queue));
     assert!(captured.queue >= 20 * 500);
     assert_eq!(fullest.holders.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [captured.pid]);
+}
+
+/// The stacks of a folded profile: of each thread the weights of those that hold a function.
+fn weight_of(folded: &str, thread: &str, function: &str) -> u64 {
+    let stacks = folded.lines().filter_map(|line| line.rsplit_once(' '));
+    let holds = |stack: &str| {
+        let frames: Vec<&str> = stack.split(';').collect();
+        frames[1].ends_with(thread) && frames[2..].contains(&function)
+    };
+    let weights = stacks.filter(|(stack, _)| holds(stack)).map(|(_, weight)| weight);
+    weights.map(|weight| weight.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_series_gives_a_profile() {
+    let scratch = tools::scratch("activity-profile");
+    let (program, said) = start(&scratch, &scratch.join("clocks"));
+    let mut collect = tools::collect_evidence();
+    collect.args(["--samples", "3", "--every", "2s", "--pid", &program.0.id().to_string(), "-o"]);
+    run(collect.arg(scratch.join("series.tar.zst")), tools::PATIENCE).expect(&[0]);
+    drop(program);
+    let profile = |arguments: &[&str]| {
+        let mut command = tools::forensics();
+        command.arg("profile").args(arguments);
+        command.args([1, 2, 3].map(|number| scratch.join(format!("series-{number}.tar.zst"))));
+        run(&mut command, tools::PATIENCE).expect(&[0])
+    };
+    let folded = profile(&["--format", "folded"]).text();
+    for name in ["burns", "third", "sleeps", "receives", "connects", "polls", "epolls", "locks"] {
+        assert_eq!(weight_of(&folded, name, name), 3, "{name}: {folded}");
+    }
+    assert_eq!(weight_of(&folded, "a) R (b", "odd_name"), 3, "{folded}");
+    let on_cpu = profile(&["--format", "folded", "--on-cpu"]).text();
+    assert_eq!(weight_of(&on_cpu, "burns", "burns"), 3, "{on_cpu}");
+    assert_eq!(weight_of(&on_cpu, "sleeps", "sleeps"), 0, "{on_cpu}");
+    assert_eq!(weight_of(&on_cpu, "locks", "locks"), 0, "{on_cpu}");
+
+    let file: Value = profile(&["--format", "speedscope"]).json();
+    let frames = file["shared"]["frames"].as_array().unwrap();
+    let profiles = file["profiles"].as_array().unwrap();
+    assert_eq!(profiles.len(), 1 + said["tids"].as_object().unwrap().len());
+    let burns = profiles.iter().find(|one| one["name"].as_str().unwrap().ends_with(" burns"));
+    let burns = burns.unwrap();
+    assert_eq!((&burns["weights"], &burns["endValue"]), (&json!([1, 1, 1]), &json!(3)));
+    for stack in burns["samples"].as_array().unwrap() {
+        let innermost = stack.as_array().unwrap().last().unwrap().as_u64().unwrap();
+        assert_eq!(frames[usize::try_from(innermost).unwrap()]["name"], "burns");
+    }
+
+    let text = profile(&["--on-cpu"]).text();
+    let burning = text.lines().find(|line| line.starts_with("Thread ")).unwrap();
+    assert!(burning.contains(" burns of "), "{text}");
+}
+
+#[test]
+fn the_threads_command_shows_the_same_figures() {
+    let captured = captured();
+    let mut command = tools::forensics();
+    command.args(["threads", "--json"]).arg(&captured.bundle);
+    let report: Value = run(&mut command, tools::PATIENCE).expect(&[0, 1]).json();
+    let threads = report["processes"][0]["threads"].as_array().unwrap();
+    for name in ["burns", "third", "connects"] {
+        let activity = captured.thread(name);
+        let shown = threads.iter().find(|thread| thread["tid"] == activity.tid).unwrap();
+        let percent = shown["cpu_percent"].as_f64().unwrap();
+        assert!((percent - activity.cpu.percent.unwrap()).abs() <= 0.05, "{name}: {shown}");
+    }
+    let connects = threads.iter().find(|thread| thread["name"] == "connects").unwrap();
+    let state = connects["state"].as_str().unwrap();
+    assert!(state.contains(&format!(":{}", captured.said["full_port"])), "{state}");
 }

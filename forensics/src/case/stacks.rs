@@ -31,6 +31,9 @@ impl Case {
             processes: self.members.iter().map(|member| &member.process).collect(),
             threads: &self.threads,
             table: &self.table,
+            group: self.evidence.manifest.as_ref().map(|manifest| {
+                manifest.processes.iter().map(|process| process.inner_pid).collect()
+            }),
             places: &places,
         });
         self.name_locks(&mut locks, &places);

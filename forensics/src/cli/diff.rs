@@ -58,7 +58,7 @@ impl DiffArgs {
 
 /// The snapshots in the order of their times, and whether that is another than the one given. If a
 /// time is not recorded, the user's order stands.
-fn by_time(opened: Vec<Evidence>) -> (Vec<Evidence>, bool) {
+pub(super) fn by_time(opened: Vec<Evidence>) -> (Vec<Evidence>, bool) {
     let moments: Result<Vec<_>, _> = opened.iter().map(Evidence::moment).collect();
     let Ok(moments) = moments else { return (opened, false) };
     if moments.is_sorted_by_key(|moment| moment.at) {

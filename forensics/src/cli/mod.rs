@@ -7,6 +7,7 @@ mod diff;
 mod extract;
 mod heap;
 mod leaks;
+mod profile;
 mod threads;
 mod why;
 
@@ -20,6 +21,7 @@ use self::diff::DiffArgs;
 use self::extract::ExtractArgs;
 use self::heap::HeapArgs;
 use self::leaks::LeaksArgs;
+use self::profile::ProfileArgs;
 use self::threads::{LocksArgs, ThreadsArgs};
 use self::why::{RefsArgs, WhyArgs};
 use crate::case::{Case, CaseOptions, Member};
@@ -62,6 +64,8 @@ enum Command {
     Threads(ThreadsArgs),
     /// Who waits for which lock, and who holds it.
     Locks(LocksArgs),
+    /// In which functions threads are, over one or more snapshots.
+    Profile(ProfileArgs),
     /// What the input is: processes, memory, modules, what is missing.
     Info(InfoArgs),
     /// Write a complete, standalone core of one process, for gdb.
@@ -188,6 +192,7 @@ impl Cli {
             Some(Command::Diff(diff)) => diff.run(out),
             Some(Command::Threads(threads)) => threads.run(out),
             Some(Command::Locks(locks)) => locks.run(out),
+            Some(Command::Profile(profile)) => profile.run(out),
             Some(Command::Verify(verify)) => {
                 commands::verify(&verify.input.open()?, verify.json, out)
             }

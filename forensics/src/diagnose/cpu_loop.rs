@@ -1,12 +1,14 @@
 //! Threads that burn a whole CPU without asking the kernel for anything.
 
-use super::waiting::{thread_name, way};
+use super::waiting::{innermost, thread_name};
 use super::{Confidence, Finding, Rule, Severity, fact};
 use crate::case::Case;
 use crate::threads::{SWITCHES_OF_FREEZE, ThreadView};
 
 pub(super) struct CpuLoop;
 
+/// Functions of its stack that are shown: which of them is the loop, the innermost ones do not say.
+const SHOWN: usize = 16;
 /// From this share of one CPU on a thread does nothing else.
 const PEGGED_PERCENT: f64 = 90.0;
 /// A loop spends no more of its time in the kernel; a busy worker receives and sends, which takes a
@@ -45,7 +47,7 @@ impl CpuLoop {
                 percent
             ),
             facts: vec![
-                fact(format!("its stack: {}", way(thread))),
+                fact(format!("its stack: {}", innermost(thread, SHOWN))),
                 fact(format!(
                     "of its CPU time {kernel:.1} % of a CPU were in the kernel, and it gave up \
                      its CPU 0 times of its own accord"

@@ -1,6 +1,6 @@
 //! Locks that threads wait for and that are not given back.
 
-use super::waiting::{holder_does, holder_name, how_known, lock_name, waits, way};
+use super::waiting::{holder_does, holder_name, how_known, lock_name, thread_name, waits, way};
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at};
 use crate::case::{Case, Doing};
 use crate::locks::{Holder, How, Lock, Presence, Wait};
@@ -13,8 +13,10 @@ impl Rule for LockHeld {
     }
 
     fn check(&self, case: &Case) -> Vec<Finding> {
-        let locks = case.locks.locks.iter().enumerate();
-        locks.filter_map(|(index, lock)| self.finding(case, index, lock)).collect()
+        let mut locks: Vec<(usize, &Lock)> = case.locks.locks.iter().enumerate().collect();
+        // Where a holder itself waits for a lock, that other lock is the cause.
+        locks.sort_by_key(|(_, lock)| holder_waits(case, lock));
+        locks.into_iter().filter_map(|(index, lock)| self.finding(case, index, lock)).collect()
     }
 }
 
@@ -41,6 +43,7 @@ impl LockHeld {
         facts.extend(
             holder.map(|holder| fact_at(lock.at, format!("its holder: {}", how_known(holder)))),
         );
+        facts.extend(waiters.iter().flat_map(|wait| behind(case, wait)));
         let view = holder.and_then(|holder| case.threads.get(holder.thread?));
         facts.extend(view.map(|view| fact(format!("the holder's stack: {}", way(view)))));
         let inferred =
@@ -59,6 +62,26 @@ impl LockHeld {
             advice: advice(case, holder),
         })
     }
+}
+
+fn holder_waits(case: &Case, lock: &Lock) -> bool {
+    let holder = lock.holder.as_ref().and_then(|holder| holder.thread);
+    holder.is_some_and(|thread| case.locks.wait_of(thread).is_some())
+}
+
+/// The locks that a waiter holds meanwhile, and that others wait for.
+fn behind(case: &Case, wait: &Wait) -> Vec<Fact> {
+    let locks = case.locks.locks.iter().enumerate();
+    let held = locks.filter(|(_, lock)| {
+        lock.holder.as_ref().is_some_and(|holder| holder.thread == Some(wait.thread))
+    });
+    let tell = |(index, lock): (usize, &Lock)| {
+        let waiters = case.locks.waits_for(index);
+        let names: Vec<String> = waiters.map(|behind| thread_name(case, behind.thread)).collect();
+        let name = thread_name(case, wait.thread);
+        fact_at(lock.at, format!("{name} holds lock {}, awaited by {}", lock.at, names.join(", ")))
+    };
+    held.map(tell).collect()
 }
 
 /// Whether following the holders from a lock ends in a circle, which is a finding of its own.

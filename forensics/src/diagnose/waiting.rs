@@ -26,8 +26,13 @@ pub(super) fn lock_name(lock: &Lock) -> String {
 
 /// The functions from the one that takes the lock outwards.
 pub(super) fn way(view: &ThreadView) -> String {
+    innermost(view, SHOWN)
+}
+
+/// The `count` innermost functions of the program's own.
+pub(super) fn innermost(view: &ThreadView, count: usize) -> String {
     let own = view.frames.iter().skip_while(|frame| frame.is_c_library() || frame.module.is_none());
-    let names: Vec<String> = own.take(SHOWN).map(NamedFrame::words).collect();
+    let names: Vec<String> = own.take(count).map(NamedFrame::words).collect();
     match names.is_empty() {
         true => "its stack is not known".to_owned(),
         false => names.join(" ← "),

@@ -113,7 +113,8 @@ pub enum Presence {
     Captured,
     /// Kamailio's process table has it, the input does not.
     NotInInput,
-    /// Neither the input nor Kamailio's process table has it: it has ended.
+    /// It has ended: the group had no such process when it was captured, or neither the input nor
+    /// Kamailio's process table has it.
     Ended,
 }
 

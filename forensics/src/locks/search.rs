@@ -1,6 +1,6 @@
 //! Finds the waits, the locks and their holders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kind::{self, LockKind};
 use super::{Holder, How, Lock, LockName, Locks, Presence, Wait, glibc, graph, infer, kamailio};
@@ -20,6 +20,9 @@ pub struct Sight<'a> {
     pub threads: &'a [ThreadView],
     /// Kamailio's process table, with PIDs of the group's own namespace.
     pub table: &'a [ProcessEntry],
+    /// PIDs, in that namespace, of all processes that the group had when it was captured; `None`
+    /// where no collector says so.
+    pub group: Option<BTreeSet<u32>>,
     /// What lies where.
     pub places: &'a Places<'a>,
 }
@@ -170,10 +173,11 @@ impl Sight<'_> {
     fn recorded(&self, id: u32, how: How) -> Holder {
         let thread = self.thread(id);
         let in_table = self.table.iter().any(|entry| u32::try_from(entry.pid) == Ok(id));
+        let ended = self.group.as_ref().is_some_and(|group| !group.contains(&id));
         let presence = match (thread, in_table) {
             (Some(_), _) => Presence::Captured,
-            (None, true) => Presence::NotInInput,
-            (None, false) => Presence::Ended,
+            (None, true) if !ended => Presence::NotInInput,
+            (None, _) => Presence::Ended,
         };
         let pid = thread.and_then(|thread| self.pid(thread)).unwrap_or(id);
         Holder { pid, thread, how, presence }

@@ -147,9 +147,9 @@ impl Names {
     /// The stub of the procedure linkage table at an address.
     fn stub(&self, value: u64) -> Option<Named> {
         let file = self.file.as_ref()?;
-        let is_stub = file.section_at(value).is_some_and(|section| section.starts_with(".plt"));
-        let linkage = || self.linkage.get_or_init(|| Linkage::read(file));
-        Some((linkage().at(value, file).filter(|_| is_stub)?, NameSource::LinkageTable))
+        file.section_at(value).filter(|section| section.starts_with(".plt"))?;
+        let linkage = self.linkage.get_or_init(|| Linkage::read(file));
+        Some((linkage.at(value, file)?, NameSource::LinkageTable))
     }
 
     fn is_debug_only(&self) -> bool {

@@ -1,11 +1,12 @@
 //! A profile: stacks of the same threads at several moments, each with a weight.
 //!
-//! [`Profile`] is put together by the caller; [`Profile::folded`] and [`Profile::speedscope`] write
+//! [`Profile::add`] takes the stacks of a case in; [`Profile::folded`] and [`Profile::speedscope`] write
 //! it for other programs, [`Profile::text`] for a person. The order is that of the samples and of
 //! names, so that the same samples give the same bytes.
 
 mod costs;
 mod folded;
+mod of_case;
 mod speedscope;
 mod text;
 
@@ -20,6 +21,8 @@ pub struct Profile {
     pub snapshots: usize,
     /// The stacks, in the order of time.
     pub samples: Vec<ProfileSample>,
+    /// How often a thread had no stack that could be read.
+    pub without_stack: usize,
 }
 
 /// One stack of one thread.
@@ -70,6 +73,7 @@ mod tests {
         Profile {
             name: "kamailio on proxy1".into(),
             snapshots: 3,
+            without_stack: 1,
             samples: vec![
                 sample("11 udp receiver", "11 kamailio", &["main", "loop", "spin"]),
                 sample("12 udp receiver", "12 kamailio", &["main", "recvfrom"]),

@@ -29,6 +29,10 @@ impl Profile {
             count(crate::num::wide(threads.len())),
             count(crate::num::wide(self.snapshots)),
         )?;
+        if self.without_stack > 0 {
+            let missing = count(crate::num::wide(self.without_stack));
+            writeln!(out, "stacks that could not be read: {missing}")?;
+        }
         writeln!(out, "\nFunctions, by the samples in which they were innermost")?;
         functions(&self.functions(), all, top, &mut out)?;
         let burning = threads.iter().filter_map(|thread| Some((thread, thread.cpu_percent?)));
@@ -68,6 +72,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "kamailio on proxy1: 5 stacks of 2 threads in 3 snapshots
+stacks that could not be read: 1
 
 Functions, by the samples in which they were innermost
      self               total           function
