@@ -158,8 +158,7 @@ impl Names {
 }
 
 fn info(file: &Arc<ModuleFile>, files: &DebugFiles) -> Option<DebugInfo> {
-    let alternate = files.alternate(file);
-    DebugInfo::read(file, alternate.as_ref()).unwrap_or_else(|why| {
+    DebugInfo::read(file, || files.alternate(file)).unwrap_or_else(|why| {
         files.note(Gap::new(format!("debug information in {}", file.origin), why));
         None
     })
