@@ -52,6 +52,10 @@ pub enum Mark {
     /// Its return address is 0.
     #[error("its return address is 0")]
     NullReturn,
+    /// It is returned to at its first instruction: it was never called, and its stack was made by
+    /// hand, as `makecontext` makes a coroutine's.
+    #[error("it was never called, its stack was made for it")]
+    NeverCalled,
     /// Its frame pointer is 0.
     #[error("its frame pointer is 0")]
     NullFramePointer,

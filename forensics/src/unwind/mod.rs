@@ -17,6 +17,9 @@ mod rules;
 mod signal;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::AtomicUsize;
 
 use code::Code;

@@ -25,7 +25,7 @@ pub(super) enum Trouble {
     #[error("its unwind information is damaged: {0}")]
     Damaged(String),
     /// The frame's address that they give cannot be.
-    #[error("its frame would be at {0}, which is not above its stack pointer")]
+    #[error("its frame would be at {0}, below its stack pointer")]
     BelowStackPointer(Addr),
 }
 
@@ -50,9 +50,10 @@ impl<'m> Callee<'_, 'm> {
                 Addr(evaluate(expression, None, &mut self.context())?)
             }
         };
-        // A call leaves its return address below the caller's frame; a signal may change stacks.
+        // Frames lie above the stack pointer, or at it where the return address is in a register; a
+        // signal may change stacks.
         match self.registers.get(RSP) {
-            Some(pointer) if address.0 <= pointer && !self.rules.is_signal_frame => {
+            Some(pointer) if address.0 < pointer && !self.rules.is_signal_frame => {
                 Err(Trouble::BelowStackPointer(address))
             }
             _ => Ok(address),
@@ -77,7 +78,8 @@ impl<'m> Callee<'_, 'm> {
             }
         }
         match target? {
-            0 => Err(Trouble::Outermost(Mark::NullReturn)),
+            // Code that a signal interrupted may have called a null pointer.
+            0 if !self.rules.is_signal_frame => Err(Trouble::Outermost(Mark::NullReturn)),
             target => Ok(caller.with(RIP, target)),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
 
+use super::end::Mark;
 use super::guess::{self, Guess, Guessed};
 use super::images::Place;
 use super::registers::{RIP, RSP, Registers};
@@ -92,9 +93,22 @@ impl Walk<'_, '_> {
                 }
                 Err(trouble) => trouble.to_string(),
             },
+            Err(_) if self.was_never_called(frame)? => {
+                return Err(End::Outermost(Mark::NeverCalled));
+            }
             Err(why) => why,
         };
         self.by_guess(frame, trouble)
+    }
+
+    /// Whether a return address, before which there is no function, begins one.
+    fn was_never_called(&mut self, frame: &Frame) -> Result<bool, End> {
+        if !frame.is_return_address {
+            return Ok(false);
+        }
+        let place = self.place(frame.pc)?;
+        let starts = |place: &Place| Addr(place.rules.start.wrapping_add(place.bias)) == frame.pc;
+        Ok(place.is_ok_and(|place| starts(&place)))
     }
 
     /// The rules of a place in the code, or why there are none.

@@ -22,7 +22,9 @@ pub struct FrameRules {
     pub return_address: u16,
     /// Whether it is the code that a signal handler returns to: its caller was interrupted.
     pub is_signal_frame: bool,
-    /// First address behind the function, in the file.
+    /// First address of the function, in the file.
+    pub start: u64,
+    /// First address behind it, in the file.
     pub end: u64,
     /// How expressions are written.
     pub encoding: gimli::Encoding,
@@ -123,6 +125,7 @@ pub(super) fn read<'a, S: UnwindSection<Slice<'a>>>(
         registers,
         return_address: entry.cie().return_address_register().0,
         is_signal_frame: entry.is_signal_trampoline(),
+        start: entry.initial_address(),
         end: entry.end_address(),
         encoding: entry.cie().encoding(),
         cost,
