@@ -108,10 +108,8 @@ impl Symbols {
     /// belong to the next line or even the next function.
     pub fn locate(&self, module: &Module, at: Addr) -> Vec<CodePlace> {
         let file = module.file.as_ref().ok();
-        let key = Key {
-            build_id: module.build_id.clone(),
-            file: file.map(|file| file.origin.clone()),
-        };
+        let key =
+            Key { build_id: module.build_id.clone(), file: file.map(|file| file.origin.clone()) };
         if key.build_id.is_none() && key.file.is_none() {
             return Vec::new();
         }

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use crate::activity::{Activity, Progress, SystemCall, ThreadActivity};
 use crate::core::Thread;
-use crate::process::Process;
 use crate::modules::Module;
+use crate::process::Process;
 use crate::symbols::{CodePlace, Symbols, vdso};
 use crate::unwind::{End, Frame, Stack, Unwinder};
 
@@ -137,7 +137,10 @@ pub fn threads(
             tid: thread.tid,
             name: recorded.or_else(|| known.map(|known| known.name.clone())),
             signal: thread.signal,
-            frames: frames.into_iter().map(|frame| named(frame, process, vdso.as_ref(), symbols)).collect(),
+            frames: frames
+                .into_iter()
+                .map(|frame| named(frame, process, vdso.as_ref(), symbols))
+                .collect(),
             end,
             call: waiting_call(thread, process),
             activity: known.cloned(),
@@ -154,12 +157,7 @@ fn waiting_call(thread: &Thread, process: &Process) -> Option<SystemCall> {
     waits.then(|| call.as_made(&process.memory))
 }
 
-fn named(
-    frame: Frame,
-    process: &Process,
-    vdso: Option<&Module>,
-    symbols: &Symbols,
-) -> NamedFrame {
+fn named(frame: Frame, process: &Process, vdso: Option<&Module>, symbols: &Symbols) -> NamedFrame {
     let at = frame.lookup();
     let vdso = vdso.filter(|vdso| vdso.range.contains(at));
     let Some(module) = process.modules.covering(at).or(vdso) else {
