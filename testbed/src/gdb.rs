@@ -74,6 +74,14 @@ pub fn answers(text: &str) -> impl Iterator<Item = &str> {
     text.split(MARK).skip(1)
 }
 
+/// gdb with a Python script about a core, and without the debug files of this host.
+pub fn with_script(script: &Path, executable: &Path, core: &Path) -> Command {
+    let mut command = gdb();
+    command.args(["-iex", "set debug-file-directory /nonexistent"]);
+    command.arg("-x").arg(script).arg(executable).arg(core);
+    command
+}
+
 fn gdb() -> Command {
     let mut command = Command::new("gdb");
     // Nothing of the user's or the network's: no init files, no debuginfod.

@@ -6,8 +6,8 @@
 //! `collect-evidence` and `forensics`, [`unpacked`] and [`elf`] open what they wrote without their
 //! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`analysis`] is what
 //! `forensics --json` promises, [`oracle`] compares it with what the instance said and [`scripts`]
-//! with a walk that gdb makes. [`sample`] stands in for the layouts that no package here has;
-//! [`patch`] damages a core where [`seed`] says.
+//! with a walk that gdb makes; [`stacks`] compares stacks with gdb's. [`sample`] stands in for the
+//! layouts that no package here has; [`patch`] damages a core where [`seed`] says.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
 //! first surprise. A test never passes because something is missing.
@@ -37,5 +37,6 @@ pub mod rpc;
 pub mod sample;
 pub mod scripts;
 pub mod seed;
+pub mod stacks;
 pub mod tools;
 pub mod unpacked;

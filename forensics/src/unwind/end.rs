@@ -32,9 +32,6 @@ pub enum End {
     /// More frames than are followed.
     #[error("there are more than {} frames", count(*.0))]
     Limit(u64),
-    /// Reading its unwind information took more work than any true one does.
-    #[error("its unwind information is longer than any true one")]
-    Work,
     /// The snapshot has no program counter or stack pointer of the thread.
     #[error("the thread's registers are not known")]
     NoRegisters,

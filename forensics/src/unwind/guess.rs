@@ -47,7 +47,14 @@ pub(super) fn caller(
         return Guessed::Caller(guess);
     }
     match by_frame_pointer(registers, pointer, code, stack) {
-        Guessed::Nothing => scan(registers, pointer, code, stack),
+        Guessed::Nothing => {}
+        found => return found,
+    }
+    match scan(registers, pointer, code, stack) {
+        // By the System V convention the first function's frame pointer is 0.
+        Guessed::Nothing if registers.get(RBP) == Some(0) => {
+            Guessed::Outermost(Mark::NullFramePointer)
+        }
         found => found,
     }
 }

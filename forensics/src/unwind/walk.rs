@@ -79,7 +79,7 @@ struct Walk<'u, 'a> {
 impl Walk<'_, '_> {
     /// Finds a frame's address and its caller.
     fn caller(&mut self, frame: &mut Frame) -> Result<Frame, End> {
-        let place = self.place(frame.lookup())?;
+        let place = self.place(frame.lookup());
         if self.is_undescribed_trampoline(frame, place.as_deref().ok()) {
             return self.interrupted(frame);
         }
@@ -93,7 +93,7 @@ impl Walk<'_, '_> {
                 }
                 Err(trouble) => trouble.to_string(),
             },
-            Err(_) if self.was_never_called(frame)? => {
+            Err(_) if self.was_never_called(frame) => {
                 return Err(End::Outermost(Mark::NeverCalled));
             }
             Err(why) => why,
@@ -102,25 +102,24 @@ impl Walk<'_, '_> {
     }
 
     /// Whether a return address, before which there is no function, begins one.
-    fn was_never_called(&mut self, frame: &Frame) -> Result<bool, End> {
-        if !frame.is_return_address {
-            return Ok(false);
-        }
-        let place = self.place(frame.pc)?;
+    fn was_never_called(&mut self, frame: &Frame) -> bool {
         let starts = |place: &Place| Addr(place.rules.start.wrapping_add(place.bias)) == frame.pc;
-        Ok(place.is_ok_and(|place| starts(&place)))
+        frame.is_return_address && self.place(frame.pc).is_ok_and(|place| starts(&place))
     }
 
     /// The rules of a place in the code, or why there are none.
-    fn place(&mut self, at: Addr) -> Result<Result<Arc<Place>, String>, End> {
+    fn place(&mut self, at: Addr) -> Result<Arc<Place>, String> {
         if let Some(known) = self.places.get(&at) {
-            return Ok(known.clone());
+            return known.clone();
+        }
+        if self.work_left == 0 {
+            return Err("so much unwind information was read that it cannot be true".to_owned());
         }
         let found = self.unwinder.images.rules(at, &mut self.scratch).map(Arc::new);
         let cost = found.as_ref().map_or(0, |place| place.rules.cost);
-        self.work_left = self.work_left.checked_sub(cost).ok_or(End::Work)?;
+        self.work_left = self.work_left.saturating_sub(cost);
         self.places.insert(at, found.clone());
-        Ok(found)
+        found
     }
 
     fn by_rules(&mut self, frame: &mut Frame, place: &Place) -> Result<Frame, Trouble> {

@@ -9,6 +9,9 @@ mod image;
 mod rules;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 use object::{Object as _, ObjectSection as _};
 
 pub use rules::{CfaRule, Expression, FrameRules, RegisterRule, Scratch};
