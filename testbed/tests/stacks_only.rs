@@ -249,6 +249,24 @@ fn of_64_threads_every_stack_is_whole_wherever_it_lies() {
 }
 
 #[test]
+fn three_thousand_threads_stand_still_shortly() {
+    let scratch = tools::scratch("stacks-only-many");
+    let stands = Stands::start(&scratch, &["idle", "2936"]);
+    let path = scratch.join("stacks.tar.zst");
+    collect(stands.pid(), &path, &["--stacks-only"], &[0]);
+    let bundle = Unpacked::open(&path);
+    let manifest = bundle.manifest();
+    let process = manifest.processes.first().expect("one process");
+    let pause = process.pause_micros.expect("it stood still");
+    println!("3000 threads: {} bytes, pause {pause} µs", length(&path));
+    assert_eq!(process.threads, 3000);
+    let core = Core::open(&bundle.path(&member::core(stands.pid())));
+    assert_eq!(core.threads().len(), 3000, "registers of each");
+    // Most of it is the kernel's: each thread has to run once to stop.
+    assert!(pause < 3_000_000, "{pause} µs");
+}
+
+#[test]
 fn a_thread_in_vfork_does_not_stop_and_its_stack_is_there() {
     let manifest = check_threads("stacks-only-vfork", &[], &[1]);
     let unstopped: Vec<_> = manifest.processes.iter().flat_map(|one| &one.unstopped).collect();
