@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use bundle::{Outcome, Phase, SeriesRecord, SourceRecord, member};
 
 use crate::bundle_writer::Bundle;
-use crate::capture::{self, Estimate, Snapshot};
+use crate::capture::{self, Snapshot};
 use crate::cli::Options;
 use crate::copy::Store;
+use crate::estimate::Estimate;
 use crate::evidence::{self, Brief, Source, WhichModules};
 use crate::freeze::Limits;
 use crate::header;

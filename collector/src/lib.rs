@@ -5,7 +5,7 @@
 //! - [`cli`]: the command line. [`run`]: the order of a collection, of which `fill` is the middle; `series` makes several, when
 //!   `schedule` says; `header` and `summary` are its first and its last words.
 //! - [`group`]: which processes belong together. [`privilege`]: what this host lets us do.
-//! - [`mappings`], [`pages`], [`survey`], [`pools`]: what is mapped, which pages of it exist, and
+//! - [`mappings`], `devices`, [`pages`], [`survey`], [`estimate`], [`pools`]: what is mapped, which pages of it exist, and
 //!   what becomes of each range.
 //! - [`part`]: how much of the memory is wanted; [`pools_only`]: what an earlier sample of a series
 //!   leaves out; [`stacks_only`], `stacks_survey`: what stack traces need, and no more. `program`,
@@ -24,6 +24,8 @@ pub mod capture;
 pub mod cli;
 pub mod copy;
 pub mod corefile;
+mod devices;
+pub mod estimate;
 pub mod evidence;
 mod fill;
 pub mod freeze;

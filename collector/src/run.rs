@@ -13,8 +13,9 @@ use bundle::{Holds, Manifest, Outcome, Redaction, Series, member};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::bundle_writer::Bundle;
-use crate::capture::{self, Estimate, Snapshot};
+use crate::capture::Snapshot;
 use crate::cli::Options;
+use crate::estimate::{self, Estimate};
 use crate::evidence::Brief;
 use crate::fill::{Filled, Job};
 use crate::group::{self, GroupError, Wanted};
@@ -145,7 +146,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let choices = Choices { rings: options.rings, map_files: rights.map_files, part };
     let with_memory = !options.no_memory && rights.refused < target.processes.len();
     let estimate =
-        if with_memory { capture::estimate(target, choices) } else { Estimate::default() };
+        if with_memory { estimate::estimate(target, choices) } else { Estimate::default() };
     let store = room::reserve(options, &estimate, &order.path)?;
     if with_memory {
         progress.line(format_args!("about {} to copy", human(estimate.bytes)));

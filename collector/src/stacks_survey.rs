@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bundle::PAGE_SIZE;
 
+use crate::devices::Devices;
 use crate::live::Live;
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::number::{page_ceil, page_floor};
@@ -19,7 +20,7 @@ use crate::pages::{self, PageRun};
 use crate::procfs::Stat;
 use crate::spans::{self, Span};
 use crate::stacks_only::{self, NO_STACK, StacksOnly};
-use crate::survey::{self, Choices, Devices, Fate, Slice, Survey};
+use crate::survey::{self, Choices, Fate, Slice, Survey};
 
 /// Looks at a process; `before` is what it looked like before the freeze.
 ///

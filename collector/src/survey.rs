@@ -3,7 +3,6 @@
 //!
 //! Surveyed twice: before the freeze to know how much there is, and in it for good.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 
 use bundle::PAGE_SIZE;
 
+use crate::devices::Devices;
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::pages::{self, PageRun};
 use crate::part::Part;
@@ -321,54 +321,6 @@ pub(crate) fn file_is_there(id: u32, mapping: &Mapping) -> bool {
     fs::symlink_metadata(Path::new(&path)).is_ok()
 }
 
-/// File systems in memory, by the device number that `maps` shows. From `mountinfo`, because
-/// asking the file system itself hangs where a file server is dead.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Devices {
-    memory: BTreeSet<String>,
-    huge: BTreeSet<String>,
-}
-
-impl Devices {
-    /// Of a process, where a mapping of it asks for them.
-    pub(crate) fn of(id: u32, mappings: &[Mapping]) -> Self {
-        let named = |one: &Mapping| one.shared && one.inode != 0 && !one.is_nameless_memory();
-        if mappings.iter().any(named) { Self::read(id) } else { Self::default() }
-    }
-
-    /// Whether a mapping's file lies in memory.
-    pub(crate) fn are_memory(&self, mapping: &Mapping) -> bool {
-        self.memory.contains(&mapping.device)
-    }
-
-    fn read(id: u32) -> Self {
-        let text = fs::read(format!("/proc/{id}/mountinfo")).unwrap_or_default();
-        Self::parse(&String::from_utf8_lossy(&text))
-    }
-
-    fn parse(mountinfo: &str) -> Self {
-        let mut devices = Self::default();
-        for line in mountinfo.lines() {
-            let number = line.split(' ').nth(2).and_then(|number| number.split_once(':'));
-            let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
-            let Some((major, minor)) = number else { continue };
-            let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
-                continue;
-            };
-            let device = format!("{major:02x}:{minor:02x}");
-            match kind {
-                Some("tmpfs" | "devtmpfs") => devices.memory.insert(device),
-                Some("hugetlbfs") => {
-                    devices.memory.insert(device.clone());
-                    devices.huge.insert(device)
-                }
-                _ => false,
-            };
-        }
-        devices
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,16 +367,5 @@ mod tests {
             fates("1000-4000 r--p 00000000 fe:00 7 /bin/x", &[clean(1, 4)]),
             [(1, 2, Fate::Data), (2, 4, file(0x1000))]
         );
-    }
-
-    #[test]
-    fn file_systems_in_memory_are_known_by_number() {
-        let text = "25 1 254:0 / / rw - ext4 /dev/vda rw\n\
-                    26 25 0:26 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw\n\
-                    27 25 0:300 / /huge rw - hugetlbfs none rw\n";
-        let devices = Devices::parse(text);
-        assert!(devices.memory.contains("00:1a"));
-        assert!(devices.huge.contains("00:12c"));
-        assert!(!devices.memory.contains("fe:00"));
     }
 }

@@ -1,7 +1,7 @@
 /* 64 threads that stand in every way: on locks in the C heap, in nanosleep, deep in a recursion, in a signal handler on
  * a stack of its own, on a coroutine's stack in the C heap, in vfork; and a secret in the C heap, in a page with a
  * lock that threads wait on. Prints `ready` and the PID of the vfork's child, and then stands. Given `novfork`, no
- * thread is in vfork. */
+ * thread is in vfork; given `idle N`, there are N more threads, which do nothing. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -23,10 +23,19 @@ static struct shared {
 static pthread_barrier_t begun;
 static int pipe_of_child[2];
 
+static volatile int for_ever = 1;
+
 static void stand(void)
 {
-	for (;;)
+	while (for_ever)
 		pause();
+}
+
+static void *idles(void *unused)
+{
+	(void)unused;
+	stand();
+	return NULL;
 }
 
 static void *waits_for_lock(void *unused)
@@ -61,11 +70,10 @@ static int recurse(int depth)
 {
 	volatile char frame[400];
 	memset((char *)frame, depth, sizeof frame);
-	if (depth == 0) {
-		stand();
-		return 0;
-	}
-	return recurse(depth - 1) + frame[0];
+	if (depth > 0)
+		return recurse(depth - 1) + frame[0];
+	stand();
+	return 0;
 }
 
 static void *recurses(void *unused)
@@ -122,7 +130,6 @@ static void *forks(void *unused)
 
 int main(int argc, char **argv)
 {
-	(void)argv;
 	int with_vfork = argc == 1;
 	void *(*const ways[])(void *) = {waits_for_lock, waits_for_condition, sleeps, recurses, handles, switches};
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -146,6 +153,11 @@ int main(int argc, char **argv)
 			return 1;
 	}
 	pthread_barrier_wait(&begun);
+	for (int idle = argc > 2 ? atoi(argv[2]) : 0; idle > 0; idle--) {
+		pthread_t thread;
+		if (pthread_create(&thread, NULL, idles, NULL) != 0)
+			return 1;
+	}
 	int child = 0;
 	if (with_vfork && read(pipe_of_child[0], &child, sizeof child) != sizeof child)
 		return 1;

@@ -1,6 +1,11 @@
 //! `collect-evidence --stacks-only`: no heap leaves the host, every stack does, and the analyzer
 //! takes what is missing for what it is.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -209,7 +214,7 @@ fn heap_secret() -> String {
 }
 
 #[track_caller]
-fn check_threads(name: &str, arguments: &[&str], codes: &[i32]) -> Unpacked {
+fn check_threads(name: &str, arguments: &[&str], codes: &[i32]) -> bundle::Manifest {
     let scratch = tools::scratch(name);
     let stands = Stands::start(&scratch, arguments);
     let (small, whole) = (scratch.join("stacks.tar.zst"), scratch.join("whole.tar.zst"));
@@ -230,25 +235,40 @@ fn check_threads(name: &str, arguments: &[&str], codes: &[i32]) -> Unpacked {
     let found = frames(&stands.program, &own);
     assert_eq!(found, frames(&stands.program, &reference));
     assert_eq!(Core::open(&own).threads(), Core::open(&reference).threads());
-    println!("{name}: {} threads, {} frames", Core::open(&own).threads().len(), found.len());
     assert!(found.len() > 20_000, "ten threads stand 2000 calls deep: {}", found.len());
     forensics(&[], &small, &[0]);
-    stacks
+    stacks.manifest()
 }
 
 #[test]
 fn of_64_threads_every_stack_is_whole_wherever_it_lies() {
-    let stacks = check_threads("stacks-only-threads", &["novfork"], &[0]);
-    let manifest = stacks.manifest();
+    let manifest = check_threads("stacks-only-threads", &["novfork"], &[0]);
     let process = manifest.processes.first().expect("one process");
     assert_eq!((manifest.processes.len(), process.threads), (1, 64));
     println!("pause of 64 threads: {} µs", process.pause_micros.expect("it stood still"));
 }
 
 #[test]
+fn three_thousand_threads_stand_still_shortly() {
+    let scratch = tools::scratch("stacks-only-many");
+    let stands = Stands::start(&scratch, &["idle", "2936"]);
+    let path = scratch.join("stacks.tar.zst");
+    collect(stands.pid(), &path, &["--stacks-only"], &[0]);
+    let bundle = Unpacked::open(&path);
+    let manifest = bundle.manifest();
+    let process = manifest.processes.first().expect("one process");
+    let pause = process.pause_micros.expect("it stood still");
+    println!("3000 threads: {} bytes, pause {pause} µs", length(&path));
+    assert_eq!(process.threads, 3000);
+    let core = Core::open(&bundle.path(&member::core(stands.pid())));
+    assert_eq!(core.threads().len(), 3000, "registers of each");
+    // Most of it is the kernel's: each thread has to run once to stop.
+    assert!(pause < 3_000_000, "{pause} µs");
+}
+
+#[test]
 fn a_thread_in_vfork_does_not_stop_and_its_stack_is_there() {
-    let stacks = check_threads("stacks-only-vfork", &[], &[1]);
-    let manifest = stacks.manifest();
+    let manifest = check_threads("stacks-only-vfork", &[], &[1]);
     let unstopped: Vec<_> = manifest.processes.iter().flat_map(|one| &one.unstopped).collect();
     let [thread] = unstopped.as_slice() else { panic!("one does not stop: {unstopped:?}") };
     assert!(thread.why.contains("state D"), "{thread:?}");
