@@ -299,4 +299,16 @@ fn samples_of_stacks_come_quickly_and_the_outer_ones_bring_modules() {
         moments.iter().zip(moments.iter().skip(1)).map(|(a, b)| *b - *a).collect();
     println!("apart: {apart:?}");
     assert!(said.contains("samples were taken, from"), "how far they are apart is said: {said}");
+
+    // The samples between the first and the last are named by those two's modules.
+    let mut profile = tools::forensics();
+    profile.args(["profile", "--format", "folded"]);
+    profile.args((1..=SAMPLES).map(|number| scratch.join(format!("s-{number:02}.tar.zst"))));
+    let folded = tools::run(&mut profile, tools::PATIENCE).expect(&[0]).text();
+    for pid in instance.pids() {
+        let own = folded.lines().filter(|line| line.starts_with(&format!("{pid} ")));
+        let named = own.filter(|line| line.contains(";_start;") && line.contains(";main_loop;"));
+        let weights = named.filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok());
+        assert_eq!(weights.sum::<usize>(), SAMPLES, "process {pid}: {folded}");
+    }
 }

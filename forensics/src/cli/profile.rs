@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::{FileArgs, diff};
 use crate::case::CaseOptions;
-use crate::input::Evidence;
+use crate::input::{Evidence, ModuleInput};
 use crate::report::Profile;
 
 #[derive(Debug, Args)]
@@ -44,7 +44,8 @@ impl ProfileArgs {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<u8> {
         let open = |path| self.files.open(std::slice::from_ref(path));
         let opened = self.snapshots.iter().map(open).collect::<Result<Vec<Evidence>>>()?;
-        let (ordered, _) = diff::by_time(opened);
+        let (mut ordered, _) = diff::by_time(opened);
+        share_modules(&mut ordered);
         let options = CaseOptions { threads: true, without_pools: true, ..CaseOptions::default() };
         let mut profile = Profile::default();
         for evidence in ordered {
@@ -56,5 +57,22 @@ impl ProfileArgs {
             Format::Speedscope => writeln!(out, "{}", profile.speedscope()?)?,
         }
         Ok(0)
+    }
+}
+
+/// Of a series of stacks only the first and the last bundle hold the modules, which are the same in
+/// all: they serve those between.
+fn share_modules(snapshots: &mut [Evidence]) {
+    let series = |evidence: &Evidence| Some(evidence.header.as_ref()?.series.as_ref()?.id.clone());
+    let held: Vec<(String, Vec<ModuleInput>)> = snapshots
+        .iter()
+        .filter(|evidence| !evidence.modules.is_empty())
+        .filter_map(|evidence| Some((series(evidence)?, evidence.modules.clone())))
+        .collect();
+    for evidence in snapshots.iter_mut().filter(|evidence| evidence.modules.is_empty()) {
+        let own = series(evidence);
+        if let Some((_, modules)) = held.iter().find(|(id, _)| Some(id) == own.as_ref()) {
+            evidence.modules.clone_from(modules);
+        }
     }
 }
