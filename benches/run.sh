@@ -2,7 +2,8 @@
 # Who sums a full q_malloc pool of 2,722,639 fragments by owner, and who finds what nothing points to, and at
 # what cost? Our analyzer, our gdb script and plain C read the same core; every answer is compared with what the
 # maker of the core wrote down. The least possible is one plain read of the file: C sums its words.
-# Then: how long does one process stand still for collect-evidence, and for gdb's gcore?
+# Then: how long does one process stand still for collect-evidence, and for gdb's gcore? And one of 64 threads, whose
+# stacks only are wanted, for collect-evidence, eu-stack and gdb?
 #
 #   benches/run.sh [RUNS]        default 7; cargo xtask bench RUNS
 #
@@ -10,7 +11,7 @@
 # COLLECT_EVIDENCE=FILE  the collector to measure (default: builds target/release/collect-evidence)
 # BENCH_DIR=DIR   keeps the core there (default target/bench): 2.1 GB of disk, as much memory while it is made
 # FRAGMENTS=N MEGABYTES=N  another size of pool; 10 million fragments fit in 4096
-# Needs gcc, make, gdb, python3; kernel.core_pattern must be a plain file name. Wall times on shared machines
+# Needs gcc, make, gdb, eu-stack (elfutils), python3; kernel.core_pattern must be a plain file name. Wall times on shared machines
 # vary by a third: compare within one run.
 set -eu
 
@@ -46,3 +47,4 @@ python3 "$root/benches/measure.py" "$runs" "$truth" "$core" "$directory/bin/bigp
 	"$directory/bin/walk_qm" "$directory/bin/read_all" "$FORENSICS" "$root/gdb-scripts/kamailio.py"
 
 BENCH_DIR=$directory python3 "$root/benches/pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 8
+python3 "$root/benches/stacks_pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 64

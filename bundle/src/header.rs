@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Series;
+use crate::{Holds, Series};
 
 /// What was collected, where, when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Header {
     /// What this collection leaves out on purpose, in words; empty for a full one.
     #[serde(default)]
     pub scope: Vec<String>,
+    /// How much of the memory was asked for; absent where it is the whole.
+    #[serde(default, skip_serializing_if = "Holds::is_whole")]
+    pub holds: Holds,
     /// Its place in a series (`--samples`); absent for a bundle by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,

@@ -32,6 +32,9 @@ pub fn process_file(pid: u32, name: &str) -> String {
     format!("{PROCESSES}/{pid}/{name}")
 }
 
+/// When the samples of `/proc` were taken.
+pub const SAMPLE_TIMES: &str = "processes/samples.json";
+
 /// One `/proc/PID/task/TID` file of a thread.
 pub fn thread_file(pid: u32, tid: u32, name: &str) -> String {
     format!("{PROCESSES}/{pid}/task/{tid}/{name}")

@@ -1,8 +1,9 @@
-//! A bundle's place in a series: snapshots of one group at equal distances.
+//! How much of a group's memory a bundle holds, and its place in a series: snapshots of one group
+//! at equal distances.
 
 use serde::{Deserialize, Serialize};
 
-/// What a sample of a series was asked to hold.
+/// What of a group's memory a bundle was asked to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Holds {
@@ -11,6 +12,15 @@ pub enum Holds {
     Whole,
     /// The memory pools and what names their owners; other memory is marked as not saved.
     Pools,
+    /// Registers and stacks; no heap and no shared memory but what `docs/bundle-format.md` names.
+    Stacks,
+}
+
+impl Holds {
+    /// Whether it is the whole memory.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
 }
 
 /// Which sample of which series a bundle is.

@@ -1,6 +1,6 @@
 //! The frozen part: everything stands still, registers, memory, and on it goes.
 //!
-//! Before: [`estimate`] says how much there is, so that room for it is reserved and touched. Then
+//! Before: [`crate::estimate`] says how much there is, so that room for it is reserved and touched. Then
 //! [`take`]; nothing in it writes to a terminal or a disk (but for the spool file), and nothing
 //! hangs for longer than the pause limit. [`Snapshot::write`] puts it into the bundle afterwards.
 
@@ -16,66 +16,16 @@ use bundle::{GapRecord, ProcessRecord, SharedRecord, UnstoppedThread, member};
 use crate::bundle_writer::{Bundle, BundleError};
 use crate::copy::{self, Door, Origin, Run, Saved, Store};
 use crate::corefile::{Parts, StoredPool};
+use crate::estimate::{Estimate, Known, THREADS, survey_all};
 use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
 use crate::number::human;
-use crate::parallel;
+use crate::part;
 use crate::pools::{self, Pool};
-use crate::pools_only::NO_POOL;
 use crate::procfs::ThreadFacts;
 use crate::spans::{self, Span};
-use crate::survey::{self, Choices, Fate, KERNEL_PAGE, Survey};
+use crate::survey::{Choices, Fate, KERNEL_PAGE, Survey};
 use crate::sys;
 use crate::target::Target;
-
-/// Threads that survey and copy.
-const THREADS: usize = 2;
-
-/// What there is, as far as it could be looked at.
-#[derive(Debug, Default)]
-pub struct Estimate {
-    /// By PID; a process that did not answer has none.
-    pub surveys: BTreeMap<u32, Survey>,
-    /// Bytes to be copied.
-    pub bytes: u64,
-    /// Processes that did not answer, and why.
-    pub gaps: Vec<GapRecord>,
-}
-
-/// Looks at the group while it runs.
-pub fn estimate(target: &Target, choices: Choices) -> Estimate {
-    let begun = Instant::now();
-    let (surveys, gaps) = survey_all(target, choices, || begun.elapsed() > Duration::from_secs(5));
-    let data: u64 = surveys.values().map(Survey::data).sum();
-    let shared: u64 = pools::pools(surveys.values()).iter().map(Pool::data).sum();
-    Estimate { surveys, bytes: data + shared, gaps }
-}
-
-fn survey_all(
-    target: &Target,
-    choices: Choices,
-    give_up: impl Fn() -> bool,
-) -> (BTreeMap<u32, Survey>, Vec<GapRecord>) {
-    let ids: Vec<u32> = target.processes.iter().map(|process| process.id).collect();
-    let results = parallel::each(ids, THREADS, move |id| survey::survey(id, choices), give_up);
-    let mut surveys = BTreeMap::new();
-    let mut gaps = Vec::new();
-    for (process, result) in target.processes.iter().zip(results) {
-        let why = match result {
-            Some(Ok(survey)) => {
-                surveys.insert(process.pid, survey);
-                continue;
-            }
-            Some(Err(error)) => format!("its maps and pagemap cannot be read: {error}"),
-            None => "reading its maps hangs: its address space is locked".to_owned(),
-        };
-        gaps.push(GapRecord {
-            what: format!("memory of process {}", process.pid),
-            why,
-            expected: false,
-        });
-    }
-    (surveys, gaps)
-}
 
 /// The group's registers and memory at one moment.
 #[derive(Debug, Default)]
@@ -126,10 +76,13 @@ pub fn take(
         }
     };
 
-    let (mut surveys, mut gaps) = survey_all(target, choices, || stop().is_some());
-    for (pid, survey) in before.surveys {
+    let earlier: BTreeMap<u32, Arc<Survey>> =
+        before.surveys.into_iter().map(|(pid, survey)| (pid, Arc::new(survey))).collect();
+    let known = Known { threads: frozen.threads(), before: earlier.clone() };
+    let (mut surveys, mut gaps) = survey_all(target, choices, known, || stop().is_some());
+    for (pid, survey) in earlier {
         // What could be looked at while it ran, and now not any more, is better than nothing.
-        surveys.entry(pid).or_insert(survey);
+        surveys.entry(pid).or_insert_with(|| Arc::unwrap_or_clone(survey));
     }
     gaps.extend(before.gaps.into_iter().filter(|gap| !gaps.contains(gap)).collect::<Vec<_>>());
     let pools = pools::pools(surveys.values());
@@ -138,8 +91,7 @@ pub fn take(
     let mut saved = copy::copy(&objects, store, THREADS, &stop);
     let copied = begun.elapsed();
 
-    let threads = frozen.threads().to_vec();
-    for thread in &threads {
+    for thread in frozen.threads() {
         // A thread that began after we had looked.
         let process = target.processes.iter_mut().find(|process| process.pid == thread.pid);
         if let Some(process) = process
@@ -151,7 +103,7 @@ pub fn take(
         }
     }
     let expired = frozen.expired();
-    let pauses = frozen.thaw();
+    let (threads, pauses) = frozen.thaw();
     tracing::info!(
         stop_micros = micros(stopped),
         survey_micros = micros(surveyed - stopped),
@@ -246,6 +198,10 @@ impl Snapshot {
         let mut stored = BTreeMap::new();
         for (pool, saved) in &self.pools {
             let length = saved.length();
+            if pool.partial && length == 0 {
+                stored.insert(pool.key.clone(), stored_pool(pool, saved));
+                continue;
+            }
             bundle.add(&pool.member, length, None, saved.reader())?;
             progress(bundle.content_length());
             stored.insert(pool.key.clone(), stored_pool(pool, saved));
@@ -256,7 +212,9 @@ impl Snapshot {
                 saved_bytes: length,
                 found_by: pool.found_by.to_owned(),
             });
-            if let pools::Rest::NotSaved(why) = &pool.rest {
+            if let pools::Rest::NotSaved(why) = &pool.rest
+                && !part::is_left_out(why)
+            {
                 bundle.gap(format!("pages of {} ({})", pool.member, pool.name), &**why);
             }
             report_failures(&pool.member, saved, bundle);
@@ -268,17 +226,25 @@ impl Snapshot {
         for gap in &self.gaps {
             bundle.gap(&gap.what, &gap.why);
         }
-        let left_out = self
-            .surveys
-            .values()
-            .flat_map(|survey| &survey.slices)
-            .filter(|slice| matches!(&slice.fate, Fate::NotSaved { why } if &**why == NO_POOL));
-        let left_out: u64 = left_out.map(|slice| slice.span.length()).sum();
-        if left_out > 0 {
-            let what = "C heaps, stacks and other private memory of the group";
-            bundle.expected_gap(format!("{what} ({})", human(left_out)), NO_POOL);
+        for (what, why) in part::LEFT_OUT {
+            let left_out = self.left_out(why);
+            if left_out > 0 {
+                bundle.expected_gap(format!("{what} ({})", human(left_out)), why);
+            }
         }
         Ok(())
+    }
+
+    /// Bytes of address space that were left out on purpose for this reason, shared memory once.
+    fn left_out(&self, why: &str) -> u64 {
+        let slices = self.surveys.values().flat_map(|survey| &survey.slices);
+        let private = slices
+            .filter(|slice| matches!(&slice.fate, Fate::NotSaved { why: own } if &**own == why));
+        let pools = self.pools.iter().map(|(pool, _)| pool);
+        let shared = pools
+            .filter(|pool| matches!(&pool.rest, pools::Rest::NotSaved(own) if &**own == why))
+            .map(|pool| spans::total(&pool.mapped).saturating_sub(pool.data()));
+        private.map(|slice| slice.span.length()).chain(shared).sum()
     }
 
     fn write_core(
@@ -305,7 +271,7 @@ impl Snapshot {
         record.swapped_bytes = survey.swapped;
         for slice in &survey.slices {
             let device = match &slice.fate {
-                Fate::NotSaved { why } if ![KERNEL_PAGE, NO_POOL].contains(&&**why) => why,
+                Fate::NotSaved { why } if &**why != KERNEL_PAGE && !part::is_left_out(why) => why,
                 _ => continue,
             };
             let mapping = survey.mappings.iter().find(|mapping| {

@@ -60,6 +60,9 @@ pub struct Options {
     /// Freeze nothing: only /proc, the modules and the system
     #[arg(long)]
     pub no_memory: bool,
+    /// Only registers, stacks and /proc: no heap leaves the host, but stacks may hold secrets
+    #[arg(long, conflicts_with_all = ["no_memory", "rings"])]
+    pub stacks_only: bool,
     /// Save packet rings (mapped AF_PACKET sockets) too
     #[arg(long)]
     pub rings: bool,
@@ -70,7 +73,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=9999))]
     pub samples: u32,
-    /// From one freeze of the samples to the next, for instance 30s, 5m or 1h
+    /// From one freeze of the samples to the next, for instance 100ms, 30s, 5m or 1h
     #[arg(long, value_name = "TIME", requires = "samples", value_parser = parse_interval)]
     pub every: Option<Duration>,
     /// What the samples before the last one hold: all, or only Kamailio's memory pools
@@ -122,10 +125,18 @@ impl Options {
         if self.samples > 1 && self.every.is_none() {
             return Err("--samples needs --every: the time from one sample to the next");
         }
+        if self.earlier == Earlier::Pools && self.stacks_only {
+            return Err("--earlier pools cannot be used with --stacks-only: pools are heaps");
+        }
         if self.earlier == Earlier::Pools && self.no_memory {
             return Err("--earlier pools cannot be used with --no-memory: pools are memory");
         }
         Ok(())
+    }
+
+    /// How much of the memory a bundle by itself holds, and the last one of a series.
+    pub fn holds(&self) -> Holds {
+        if self.stacks_only { Holds::Stacks } else { Holds::Whole }
     }
 
     /// From one freeze of a series to the next.
@@ -189,13 +200,13 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `30s`, `5m`, `1.5h`; a number alone is seconds. At least a tenth of a second, at most a week.
+/// `100ms`, `30s`, `5m`, `1.5h`; a number alone is seconds. At least a tenth of a second, at most a week.
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text} is no interval from 0.1s to 168h; try 30s, 5m or 1h");
-    let units = [('s', 1.0), ('m', 60.0), ('h', 3600.0)];
+    let bad = || format!("{text} is no interval from 0.1s to 168h; try 100ms, 30s, 5m or 1h");
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let (number, unit) = units
         .into_iter()
-        .find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit)))
+        .find_map(|(letters, unit)| Some((text.strip_suffix(letters)?, unit)))
         .unwrap_or((text, 1.0));
     // A number as people write it: no sign, no exponent, no "inf".
     if !number.starts_with(|first: char| first.is_ascii_digit())
@@ -227,6 +238,7 @@ mod tests {
         let seconds = |text: &str| parse_interval(text).map(|interval| interval.as_secs_f64());
         assert_eq!(seconds("90"), Ok(90.0));
         assert_eq!(seconds("0.5s"), Ok(0.5));
+        assert_eq!(seconds("200ms"), Ok(0.2));
         assert_eq!(seconds("5m"), Ok(300.0));
         assert_eq!(seconds("1.5h"), Ok(5400.0));
         for bad in ["", "s", "0", "0.01s", "-1s", "5d", "1e9", "169h", "inf", "nan", "1 m", "5ms"] {
@@ -245,6 +257,7 @@ mod tests {
         assert_eq!(check(&["--samples", "1"]), Ok(()));
         assert_eq!(check(&["--samples", "1", "--every", "2s", "--earlier", "pools"]), Ok(()));
         assert_eq!(check(&["--samples", "3", "--every", "2s"]), Ok(()));
+        assert_eq!(check(&["--stacks-only", "--samples", "3", "--every", "100ms"]), Ok(()));
         for bad in [
             &["--samples", "0"][..],
             &["--samples", "10000", "--every", "2s"],
@@ -253,6 +266,9 @@ mod tests {
             &["--earlier", "pools"],
             &["--samples", "3", "--every", "2s", "--earlier", "half"],
             &["--samples", "3", "--every", "2s", "--earlier", "pools", "--no-memory"],
+            &["--samples", "3", "--every", "2s", "--earlier", "pools", "--stacks-only"],
+            &["--stacks-only", "--no-memory"],
+            &["--stacks-only", "--rings"],
         ] {
             assert_eq!(check(bad), Err(2), "{bad:?}");
         }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bundle::{Outcome, Phase, SeriesRecord, SourceRecord, member};
 
 use crate::bundle_writer::Bundle;
-use crate::capture::{self, Estimate, Snapshot};
+use crate::capture::{self, Snapshot};
 use crate::cli::Options;
 use crate::copy::Store;
-use crate::evidence::{self, Source, WhichModules};
+use crate::estimate::Estimate;
+use crate::evidence::{self, Brief, Source, WhichModules};
 use crate::freeze::Limits;
 use crate::header;
 use crate::number::human;
@@ -29,6 +30,8 @@ pub(crate) struct Job<'a> {
     pub(crate) options: &'a Options,
     pub(crate) rights: &'a Rights,
     pub(crate) choices: Choices,
+    /// A later sample of the series completes this one.
+    pub(crate) brief: Option<Brief>,
     pub(crate) begun: Instant,
 }
 
@@ -56,16 +59,17 @@ impl Job<'_> {
         bundle: &mut Bundle,
         mut progress: Progress,
     ) -> anyhow::Result<Filled> {
-        let pools_only = order.pools_only();
+        let header = header::header(self.options, &order);
         let Order { mut target, sample, .. } = order;
         bundle.begin("collector");
-        let series = sample.as_ref().map(|sample| sample.series.clone());
-        bundle.add_json(member::HEADER, &header::header(self.options, &target, series))?;
+        bundle.add_json(member::HEADER, &header)?;
         bundle.checkpoint()?;
 
         let samples = Arc::default();
         let modules = match self.options.modules {
-            WhichModules::All | WhichModules::Own if pools_only => WhichModules::Tables,
+            WhichModules::All | WhichModules::Own if self.brief == Some(Brief::Growth) => {
+                WhichModules::Tables
+            }
             wanted => wanted,
         };
         let context = |target: &Target, surveys| evidence::Context {
@@ -100,10 +104,16 @@ impl Job<'_> {
         }
         bundle.checkpoint()?;
 
-        let gap = Duration::from_millis(if pools_only { 0 } else { self.options.sample_gap });
-        schedule::wait_until(sampled + gap);
+        if self.brief.is_none() {
+            schedule::wait_until(sampled + Duration::from_millis(self.options.sample_gap));
+        }
         let late = Arc::new(context(&target, std::mem::take(&mut snapshot.surveys)));
         self.run_sources(Phase::AfterThaw, &late, bundle, &progress)?;
+        if self.brief.is_some() {
+            // There is no second sample, which would say when they were taken.
+            bundle.begin("collector");
+            bundle.add_json(member::SAMPLE_TIMES, &*evidence::times(&late))?;
+        }
         Ok(Filled { frozen: snapshot.frozen.unwrap_or(ready), preparation: took, snapshot, target })
     }
 
@@ -139,12 +149,9 @@ impl Job<'_> {
     /// Why a source is not asked.
     fn unwanted(self, source: &dyn Source) -> Option<&'static str> {
         if self.options.without.iter().any(|name| name == source.name()) {
-            Some("not wanted (--without)")
-        } else if self.choices.pools_only.is_some() && !source.serves_pools() {
-            Some("not needed for the pools (--earlier pools)")
-        } else {
-            None
+            return Some("not wanted (--without)");
         }
+        self.brief.filter(|brief| !source.serves(*brief)).map(Brief::why)
     }
 
     /// The frozen part, and its members.
@@ -179,7 +186,9 @@ impl Job<'_> {
             record(bundle, Outcome::Skipped { why: "not wanted (--no-memory)".into() });
             return Ok(Snapshot::default());
         }
-        if let Some(words) = &rights.map_files_words {
+        if let Some(words) = &rights.map_files_words
+            && !choices.part.is_stacks()
+        {
             bundle.gap("which pages of shared memory exist, and replaced files", words);
             progress.line(format_args!("shared memory may miss pages: {words}"));
         }

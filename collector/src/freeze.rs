@@ -141,9 +141,10 @@ impl Frozen {
         Arc::clone(&self.expired)
     }
 
-    /// Lets everything go, and says how long each process stood still.
-    pub fn thaw(mut self) -> Vec<Pause> {
-        self.let_go()
+    /// Lets everything go; the threads as they were, and how long each process stood still.
+    pub fn thaw(mut self) -> (Vec<FrozenThread>, Vec<Pause>) {
+        let pauses = self.let_go();
+        (std::mem::take(&mut self.threads), pauses)
     }
 
     /// Ends a tracing thread that hangs; the kernel lets its tracees go.
@@ -310,13 +311,16 @@ impl Tracer {
         }
     }
 
-    fn threads(&self, timeout: Duration) -> Vec<FrozenThread> {
+    /// What is known of each; the registers are handed out, not copied.
+    fn threads(&mut self, timeout: Duration) -> Vec<FrozenThread> {
         let mut threads = Vec::with_capacity(self.tracees.len());
-        for (&tid, tracee) in &self.tracees {
+        for (&tid, tracee) in &mut self.tracees {
             let pid = tracee.pid;
-            let (registers, unstopped, signal) = match &tracee.progress {
+            let (registers, unstopped, signal) = match &mut tracee.progress {
                 Progress::Ended => continue,
-                Progress::Still { registers, signal } => (registers.clone(), None, *signal),
+                Progress::Still { registers, signal } => {
+                    (std::mem::replace(registers, Registers::none()), None, *signal)
+                }
                 Progress::Refused(why) => (Registers::none(), Some(why.clone()), 0),
                 Progress::Asked => {
                     let why = match state(pid, tid) {

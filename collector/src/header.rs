@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use bundle::{FORMAT_VERSION, Header, Holds, Series};
+use bundle::{FORMAT_VERSION, Header, Holds};
 
 use crate::cli::Options;
-use crate::evidence::WhichModules;
+use crate::evidence::{Brief, WhichModules};
+use crate::run::Order;
 use crate::target::Target;
 
 /// `evidence-HOST-PROGRAM-TIME.tar.zst` in the current folder.
@@ -22,11 +23,11 @@ fn kernel_text(name: &str) -> String {
 }
 
 /// The first member.
-pub(crate) fn header(options: &Options, target: &Target, series: Option<Series>) -> Header {
+pub(crate) fn header(options: &Options, order: &Order) -> Header {
+    let target = &order.target;
     let now = jiff::Zoned::now();
     let machine = nix::sys::utsname::uname();
     let machine = machine.map(|names| names.machine().to_string_lossy().into_owned());
-    let pools_only = series.as_ref().is_some_and(|series| series.holds == Holds::Pools);
     Header {
         format: FORMAT_VERSION,
         tool: format!("collect-evidence {}", env!("CARGO_PKG_VERSION")),
@@ -40,20 +41,38 @@ pub(crate) fn header(options: &Options, target: &Target, series: Option<Series>)
         }),
         profile: target.profile.to_owned(),
         reason: options.reason.clone(),
-        scope: scope(options, pools_only),
-        series,
+        scope: scope(options, order.holds, order.brief()),
+        holds: order.holds,
+        series: order.series().cloned(),
     }
 }
 
 /// What is left out on purpose.
-fn scope(options: &Options, pools_only: bool) -> Vec<String> {
-    let mut scope = Vec::new();
-    if pools_only {
-        scope.push(
-            "the memory pools and what names their owners: no C heap, no stacks, no code, no \
-             evidence of the system (--earlier pools)"
+pub(crate) fn scope(options: &Options, holds: Holds, brief: Option<Brief>) -> Vec<String> {
+    let words: &[&str] = match holds {
+        Holds::Whole => &[],
+        Holds::Pools => {
+            &["the memory pools and what names their owners: no C heap, no stacks, no code, no \
+             evidence of the system (--earlier pools)"]
+        }
+        Holds::Stacks => &[
+            "registers, stacks and /proc (--stacks-only): no heap leaves the host; stacks may \
+             hold secrets (passwords, messages, keys that a function works on)",
+            "besides the stacks only: what names the loaded files, Kamailio's process table, and \
+             256 bytes on either side of each lock that a thread waits on",
+        ],
+    };
+    let mut scope: Vec<String> = words.iter().map(|words| (*words).to_owned()).collect();
+    match brief {
+        Some(Brief::Profile { first: true }) => {
+            scope.push("evidence of the system is in the last sample of the series".to_owned());
+        }
+        Some(Brief::Profile { first: false }) => scope.push(
+            "modules are in the first and the last sample of the series, evidence of the system \
+             in the last one"
                 .to_owned(),
-        );
+        ),
+        Some(Brief::Growth) | None => {}
     }
     if options.no_memory {
         scope.push("no memory and no registers (--no-memory)".to_owned());

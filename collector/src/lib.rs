@@ -5,10 +5,12 @@
 //! - [`cli`]: the command line. [`run`]: the order of a collection, of which `fill` is the middle; `series` makes several, when
 //!   `schedule` says; `header` and `summary` are its first and its last words.
 //! - [`group`]: which processes belong together. [`privilege`]: what this host lets us do.
-//! - [`mappings`], [`pages`], [`survey`], [`pools`]: what is mapped, which pages of it exist, and
+//! - [`mappings`], `devices`, [`pages`], [`survey`], [`estimate`], [`pools`]: what is mapped, which pages of it exist, and
 //!   what becomes of each range.
-//! - [`pools_only`]: what an earlier sample of a series leaves out.
-//! - [`freeze`], [`registers`]: all threads stand still, and are let go on every path.
+//! - [`part`]: how much of the memory is wanted; [`pools_only`]: what an earlier sample of a series
+//!   leaves out; [`stacks_only`], `stacks_survey`: what stack traces need, and no more. `program`,
+//!   `link_map`: what they read of a process for that.
+//! - [`freeze`], [`registers`], [`live`]: all threads stand still, and are let go on every path.
 //! - [`copy`]: existing pages to memory or to a spool file. [`capture`] leads the frozen part.
 //! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive.
 //! - [`evidence`]: everything that is text under `/proc`, and the modules' files.
@@ -22,20 +24,26 @@ pub mod capture;
 pub mod cli;
 pub mod copy;
 pub mod corefile;
+mod devices;
+pub mod estimate;
 pub mod evidence;
 mod fill;
 pub mod freeze;
 pub mod group;
 mod header;
+mod link_map;
+pub mod live;
 pub mod mappings;
 mod number;
 pub mod pages;
 mod parallel;
+pub mod part;
 pub mod pools;
 pub mod pools_only;
 pub mod privilege;
 pub mod procfs;
 pub mod profile;
+mod program;
 mod progress;
 pub mod registers;
 mod room;
@@ -43,6 +51,8 @@ pub mod run;
 mod schedule;
 mod series;
 pub mod spans;
+pub mod stacks_only;
+mod stacks_survey;
 mod summary;
 pub mod survey;
 mod sys;

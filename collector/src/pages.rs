@@ -55,16 +55,29 @@ impl PageRun {
 /// # Errors
 /// The pagemap cannot be opened or read: no privilege, or the process is gone.
 pub fn existing(id: u32, mappings: &[Mapping]) -> io::Result<Vec<PageRun>> {
-    let pagemap = File::open(format!("/proc/{id}/pagemap"))?;
     // [vsyscall] lies in the kernel's half, where the scan refuses to look.
     let user = |mapping: &&Mapping| mapping.span.end <= 1 << 63;
     let spans: Vec<Span> = mappings.iter().filter(user).map(|mapping| mapping.span).collect();
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Ok(Vec::new()) };
-    match sys::pagemap_scan(&pagemap, Span::new(first.start, last.end)) {
+    look(id, &[Span::new(first.start, last.end)], &spans)
+}
+
+/// Those that exist of some spans of whole pages, which are by rising address.
+///
+/// # Errors
+/// As of [`existing`].
+pub fn existing_in(id: u32, spans: &[Span]) -> io::Result<Vec<PageRun>> {
+    if spans.is_empty() { Ok(Vec::new()) } else { look(id, spans, spans) }
+}
+
+/// Scans `fast` or reads the entries of `slow`, of which there is one for each page.
+fn look(id: u32, fast: &[Span], slow: &[Span]) -> io::Result<Vec<PageRun>> {
+    let pagemap = File::open(format!("/proc/{id}/pagemap"))?;
+    match sys::pagemap_scan(&pagemap, fast) {
         Ok(regions) => Ok(regions.iter().map(PageRun::of).collect()),
         Err(error) => {
             tracing::debug!(id, %error, "no PAGEMAP_SCAN, reading pagemap");
-            read_pagemap(&pagemap, &spans)
+            read_pagemap(&pagemap, slow)
         }
     }
 }
@@ -130,7 +143,7 @@ mod tests {
         let slow = read_pagemap(&pagemap, &spans).unwrap();
         assert!(!slow.is_empty());
         for span in spans {
-            let regions = sys::pagemap_scan(&pagemap, span).unwrap();
+            let regions = sys::pagemap_scan(&pagemap, &[span]).unwrap();
             let fast: Vec<PageRun> = regions.iter().map(PageRun::of).collect();
             let slow: Vec<PageRun> = clip(&slow, span).collect();
             let pages = |runs: &[PageRun]| runs.iter().map(|run| run.span.length()).sum::<u64>();

@@ -16,6 +16,7 @@ use crate::copy::{Door, Origin, Run};
 use crate::mappings::FileKey;
 use crate::number::{page_ceil, page_floor};
 use crate::spans::{self, Span};
+use crate::stacks_only::NO_STACK;
 use crate::survey::{PoolPart, PoolSort, Survey};
 use crate::sys;
 
@@ -49,6 +50,8 @@ pub struct Pool {
     pub size: Option<u64>,
     /// How the pages were found, for a person.
     pub found_by: &'static str,
+    /// Only parts of it are wanted.
+    pub partial: bool,
 }
 
 impl Pool {
@@ -81,7 +84,13 @@ fn pool(key: FileKey, parts: &[(u32, &PoolPart)]) -> Option<Pool> {
         rest: Rest::Zero,
         size: None,
         found_by: "SEEK_DATA",
+        partial: false,
     };
+    let wanted: Vec<Span> =
+        parts.iter().filter_map(|(_, part)| part.only.as_deref()).flatten().copied().collect();
+    if parts.iter().any(|(_, part)| part.only.is_some()) {
+        return Some(partial(pool, parts, first.sort, &spans::merge(wanted)));
+    }
     let refused = match first.sort {
         PoolSort::File => {
             pool.rest = Rest::File(first.name.as_str().into());
@@ -109,7 +118,23 @@ fn pool(key: FileKey, parts: &[(u32, &PoolPart)]) -> Option<Pool> {
     Some(pool)
 }
 
-/// Asks the pool's own file. Reading it later allocates nothing either.
+/// A pool of which only these offsets are wanted.
+fn partial(mut pool: Pool, parts: &[(u32, &PoolPart)], sort: PoolSort, wanted: &[Span]) -> Pool {
+    pool.partial = true;
+    pool.rest = Rest::NotSaved(NO_STACK.into());
+    match existing(parts, wanted) {
+        Ok((size, runs)) if sort == PoolSort::Memory => {
+            (pool.size, pool.runs) = (Some(size), runs);
+        }
+        _ => {
+            pool.found_by = "union of pagemaps";
+            pool.runs = touched(parts);
+        }
+    }
+    pool
+}
+
+/// What exists of some parts of it, as its own file says. Reading it later allocates nothing either.
 fn existing(parts: &[(u32, &PoolPart)], mapped: &[Span]) -> io::Result<(u64, Vec<Run>)> {
     let mut opened = Err(io::Error::from(io::ErrorKind::NotFound));
     for (_, part) in parts {
@@ -123,8 +148,10 @@ fn existing(parts: &[(u32, &PoolPart)], mapped: &[Span]) -> io::Result<(u64, Vec
     let mut runs = Vec::new();
     for span in mapped {
         let mut at = span.start;
-        while let Some(data) = sys::next_data(&file, at)? {
-            let data = Span::new(page_floor(data.start), page_ceil(data.end)).and(*span);
+        while at < span.end
+            && let Some(data) = sys::next_data(&file, at)?
+        {
+            let data = Span::new(page_floor(data.start).max(at), page_ceil(data.end)).and(*span);
             if data.is_empty() {
                 break;
             }
@@ -148,8 +175,8 @@ fn touched(parts: &[(u32, &PoolPart)]) -> Vec<Run> {
     for (id, part) in parts {
         // Pages of shared memory are not copied on write: either door will do.
         let door = Door::new(*id, true);
-        for span in &part.touched {
-            let fresh = spans::split(*span, &known).into_iter().filter(|(_, by)| by.is_none());
+        for span in part.wanted() {
+            let fresh = spans::split(span, &known).into_iter().filter(|(_, by)| by.is_none());
             for (span, _) in fresh {
                 runs.push(Run {
                     at: span.start,
@@ -159,7 +186,7 @@ fn touched(parts: &[(u32, &PoolPart)]) -> Vec<Run> {
                 });
             }
         }
-        let all = known.iter().map(|(span, ())| *span).chain(part.touched.iter().copied());
+        let all = known.iter().map(|(span, ())| *span).chain(part.wanted());
         known = spans::merge(all.collect()).into_iter().map(|span| (span, ())).collect();
     }
     runs.sort_by_key(|run| run.at);
@@ -180,6 +207,7 @@ mod tests {
             address,
             touched: touched.to_vec(),
             path: "/nowhere".into(),
+            only: None,
         };
         let one = part(0x10_0000, Span::new(0, 0x8000), &[Span::new(0x1000, 0x3000)]);
         let two = part(
@@ -211,5 +239,33 @@ mod tests {
                 (0x9000, 0x20_7000, 0x1000, 12)
             ]
         );
+    }
+
+    #[test]
+    fn of_a_partial_pool_exactly_what_is_wanted_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(0x8000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1; 0x3000], 0x2000).unwrap();
+        let wanted =
+            [Span::new(0x2010, 0x2018), Span::new(0x2ff0, 0x3010), Span::new(0x4f00, 0x6000)];
+        let part = PoolPart {
+            key: FileKey { device: "00:01".into(), inode: 7 },
+            name: "/dev/zero (deleted)".into(),
+            sort: PoolSort::Memory,
+            offsets: Span::new(0, 0x8000),
+            address: 0x10_0000,
+            touched: Vec::new(),
+            path: file.path().display().to_string(),
+            only: Some(wanted.to_vec()),
+        };
+        // Two processes want the same.
+        let survey = |id| Survey { id, pools: vec![part.clone()], ..Survey::default() };
+        let surveys = [survey(11), survey(12)];
+        let pools = pools(surveys.iter());
+        let [pool] = pools.as_slice() else { panic!("{pools:?}") };
+        let runs: Vec<(u64, u64)> = pool.runs.iter().map(|run| (run.at, run.length)).collect();
+        // The file ends its data at a page of the file system.
+        assert_eq!(runs, [(0x2010, 8), (0x2ff0, 0x20), (0x4f00, 0x100)]);
+        assert_eq!((pool.partial, &pool.rest), (true, &Rest::NotSaved(NO_STACK.into())));
     }
 }

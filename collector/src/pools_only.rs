@@ -6,13 +6,8 @@
 //! mappings. The other runs, the C heap and the stacks among them, are left out and marked. Where
 //! the pool is not found, in the group or in one process, everything is kept.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-
-use object::{Object, ObjectSymbol};
-
 use crate::mappings::{Kind, Mapping};
-use crate::number::page_floor;
+use crate::program::{self, Words};
 use crate::spans::Span;
 
 /// Why a range was left out, for a person.
@@ -28,8 +23,8 @@ pub struct PoolsOnly {
 impl PoolsOnly {
     /// Looks into the program of the process `main`.
     pub fn find(main: u32) -> Self {
-        let program = fs::read(format!("/proc/{main}/exe")).unwrap_or_default();
-        Self { root: distance(&program, "_pkg_root") }
+        let [root] = program::distances(main, ["_pkg_root"]);
+        Self { root }
     }
 
     /// The mappings of a process that hold no pool for sure; `id` is a thread of it.
@@ -42,31 +37,12 @@ impl PoolsOnly {
 
     /// Two addresses in the private pool.
     fn pool(self, id: u32, mappings: &[Mapping]) -> Option<[u64; 2]> {
-        let program = fs::read_link(format!("/proc/{id}/exe")).ok()?;
-        let program = program.to_str()?;
-        let first = mappings.iter().find(|one| one.offset == 0 && one.name == program)?;
-        let root = first.span.start.checked_add(self.root?)?;
-        // Not process_vm_readv, which would take the page from those that share it.
-        let memory = File::open(format!("/proc/{id}/mem")).ok()?;
-        let word = |at: u64| {
-            let mut bytes = [0; 8];
-            memory.read_exact_at(&mut bytes, at).ok()?;
-            Some(u64::from_le_bytes(bytes))
-        };
-        let addresses = [word(root.checked_add(8)?)?, word(root.checked_add(16)?)?];
+        let root = program::base(id, mappings)?.checked_add(self.root?)?;
+        let words = Words::of(id)?;
+        let addresses = [words.word(root.checked_add(8)?)?, words.word(root.checked_add(16)?)?];
         let mapped = |at: &u64| mappings.iter().any(|one| holds(one.span, *at));
         addresses.iter().all(mapped).then_some(addresses)
     }
-}
-
-/// From the lowest page of an ELF file in memory to a symbol.
-fn distance(program: &[u8], name: &str) -> Option<u64> {
-    use object::ObjectSegment;
-    let file = object::File::parse(program).ok()?;
-    let lowest = file.segments().map(|segment| segment.address()).min()?;
-    let mut symbols = file.dynamic_symbols().chain(file.symbols());
-    let symbol = symbols.find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
-    symbol.address().checked_sub(page_floor(lowest))
 }
 
 /// The anonymous mappings that neither follow a file's (they would be its `.bss`) nor belong to a
@@ -136,18 +112,5 @@ mod tests {
     fn without_a_root_everything_is_kept() {
         let mappings = Mapping::parse_all(MAPS);
         assert_eq!(PoolsOnly::default().unneeded(std::process::id(), &mappings), []);
-        assert_eq!(distance(b"no program", "_pkg_root"), None);
-    }
-
-    #[test]
-    fn a_symbol_is_found_at_its_distance() {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let libc = Mapping::parse_all(&maps).into_iter();
-        let libc = libc.filter(|one| one.offset == 0).find(|one| one.name.contains("libc.so"));
-        let libc = libc.unwrap();
-        let file = fs::read(&libc.name).unwrap();
-        let call: unsafe extern "C" fn() -> libc::pid_t = libc::getpid;
-        let here = u64::from_str_radix(&format!("{call:p}")[2..], 16).unwrap();
-        assert_eq!(distance(&file, "getpid"), Some(here - libc.span.start));
     }
 }

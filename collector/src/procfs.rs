@@ -27,6 +27,9 @@ pub struct Stat {
     pub nice: i8,
     /// Start time in clock ticks after boot.
     pub started: u64,
+    /// First address of the environment's texts, and the first one behind them; 0 where the kernel
+    /// does not tell.
+    pub environment: (u64, u64),
 }
 
 impl Stat {
@@ -54,6 +57,7 @@ impl Stat {
             ],
             nice: fields.get(16).and_then(|nice| nice.parse().ok()).unwrap_or(0),
             started: number(22).unwrap_or(0),
+            environment: (number(50).unwrap_or(0), number(51).unwrap_or(0)),
         })
     }
 

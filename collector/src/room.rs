@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::budget::{self, Need};
-use crate::capture::Estimate;
 use crate::cli::Options;
 use crate::copy::Store;
+use crate::estimate::Estimate;
 use crate::evidence::WhichModules;
 
 /// Room for the copy, all of it before the freeze.

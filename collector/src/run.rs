@@ -13,13 +13,15 @@ use bundle::{Holds, Manifest, Outcome, Redaction, Series, member};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::bundle_writer::Bundle;
-use crate::capture::{self, Estimate, Snapshot};
+use crate::capture::Snapshot;
 use crate::cli::Options;
+use crate::estimate::{self, Estimate};
+use crate::evidence::Brief;
 use crate::fill::{Filled, Job};
 use crate::group::{self, GroupError, Wanted};
 use crate::header;
 use crate::number::human;
-use crate::pools_only::PoolsOnly;
+use crate::part::Part;
 use crate::privilege::Rights;
 use crate::progress::Progress;
 use crate::room;
@@ -64,7 +66,8 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
     }
     let target = choose(&options.wanted())?;
     let path = options.output.clone().unwrap_or_else(|| header::default_path(&target));
-    let collected = collect(options, Order { target, path, sample: None }, &trace)?;
+    let order = Order { target, path, holds: options.holds(), sample: None };
+    let collected = collect(options, order, &trace)?;
     summary::say(&(summary::of(&collected) + summary::verdict(collected.ending)));
     Ok(collected.ending)
 }
@@ -74,6 +77,8 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
 pub(crate) struct Order {
     pub(crate) target: Target,
     pub(crate) path: PathBuf,
+    /// How much of the memory.
+    pub(crate) holds: Holds,
     pub(crate) sample: Option<Sample>,
 }
 
@@ -90,9 +95,14 @@ impl Order {
         self.sample.as_ref().map(|sample| &sample.series)
     }
 
-    /// Only what a walk of the pools needs.
-    pub(crate) fn pools_only(&self) -> bool {
-        self.series().is_some_and(|series| series.holds == Holds::Pools)
+    /// What it is for, if a later sample of its series completes it.
+    pub(crate) fn brief(&self) -> Option<Brief> {
+        let series = self.series().filter(|series| series.number < series.of)?;
+        match self.holds {
+            Holds::Whole => None,
+            Holds::Pools => Some(Brief::Growth),
+            Holds::Stacks => Some(Brief::Profile { first: series.number == 1 }),
+        }
     }
 }
 
@@ -105,6 +115,8 @@ pub(crate) struct Collected {
     pub(crate) manifest: Manifest,
     pub(crate) snapshot: Snapshot,
     pub(crate) target: Target,
+    /// What it leaves out on purpose.
+    pub(crate) scope: Vec<String>,
     pub(crate) ending: Ending,
     /// When the group was frozen, or would have been.
     pub(crate) frozen: Instant,
@@ -129,11 +141,12 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         target.main
     ));
     let rights = Rights::of(target);
-    let pools_only = order.pools_only().then(|| PoolsOnly::find(target.main));
-    let choices = Choices { rings: options.rings, map_files: rights.map_files, pools_only };
+    let scope = header::scope(options, order.holds, order.brief());
+    let part = Part::find(order.holds, target.main);
+    let choices = Choices { rings: options.rings, map_files: rights.map_files, part };
     let with_memory = !options.no_memory && rights.refused < target.processes.len();
     let estimate =
-        if with_memory { capture::estimate(target, choices) } else { Estimate::default() };
+        if with_memory { estimate::estimate(target, choices) } else { Estimate::default() };
     let store = room::reserve(options, &estimate, &order.path)?;
     if with_memory {
         progress.line(format_args!("about {} to copy", human(estimate.bytes)));
@@ -141,7 +154,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
 
     let mut bundle = Bundle::create(&order.path, options.level)?;
     let partial = bundle.partial().to_owned();
-    let job = Job { options, rights: &rights, choices, begun };
+    let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
     let filled = job.fill(order, estimate, store, &mut bundle, progress);
     let filled = filled.with_context(|| format!("what was collected is in {}", partial.display()));
     let Filled { snapshot, target, frozen, preparation } = filled?;
@@ -155,12 +168,12 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         bundle.gap("everything after the interrupt", "the operator interrupted the collection");
     }
     let (path, length, manifest) = bundle.seal(!interrupted)?;
-    let ending = match (interrupted, is_complete(&manifest, &rights)) {
+    let ending = match (interrupted, is_complete(&manifest, &rights, part)) {
         (true, _) => Ending::Interrupted,
         (false, true) => Ending::Complete,
         (false, false) => Ending::Incomplete,
     };
-    Ok(Collected { path, length, manifest, snapshot, target, ending, frozen, preparation })
+    Ok(Collected { path, length, manifest, snapshot, target, scope, ending, frozen, preparation })
 }
 
 /// The group that is wanted, as it is now.
@@ -193,13 +206,14 @@ pub(crate) fn choose(wanted: &Wanted) -> anyhow::Result<Target> {
 }
 
 /// Whether nothing is missing that was wanted and could be had on a host that allows it.
-fn is_complete(manifest: &Manifest, rights: &Rights) -> bool {
+fn is_complete(manifest: &Manifest, rights: &Rights, part: Part) -> bool {
     let sources = manifest
         .sources
         .iter()
         .all(|source| matches!(source.outcome, Outcome::Collected | Outcome::Skipped { .. }));
-    let pools =
-        rights.map_files || manifest.shared.iter().all(|shared| shared.found_by == "SEEK_DATA");
+    let pools = rights.map_files
+        || part.is_stacks()
+        || manifest.shared.iter().all(|shared| shared.found_by == "SEEK_DATA");
     let gaps = manifest.gaps.iter().all(|gap| gap.expected);
     let stopped = manifest.processes.iter().all(|process| process.unstopped.is_empty());
     sources && pools && gaps && stopped && rights.refused == 0

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bundle::{Holds, Series};
+use bundle::Series;
 
 use crate::cli::{Earlier, Options};
 use crate::group::Wanted;
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
         options.samples,
         options.interval().as_secs_f64()
     ));
-    let mut taken = Taken { of: options.samples, whole: 0, incomplete: false };
+    let mut taken = Taken { of: options.samples, ..Taken::default() };
     let mut series = Samples { options, trace, id, schedule: None, preparation: Duration::ZERO };
     let mut target = Some(target);
     let mut last: Option<Target> = None;
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
             summary::say(&summary::of(&collected));
             return Ok(taken.end(Ending::Interrupted, "interrupted: the group runs again"));
         }
-        taken.add(collected.ending);
+        taken.add(collected.ending, collected.frozen);
         if number == options.samples {
             let verdict = summary::verdict(taken.ending());
             summary::say(&(summary::of(&collected) + &taken.words() + verdict));
@@ -83,19 +83,28 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
 }
 
 /// The samples that were taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Taken {
     of: u32,
     /// Those that were sealed.
     whole: u32,
     /// One of them lacks something.
     incomplete: bool,
+    /// When the last one was frozen.
+    last: Option<Instant>,
+    /// The shortest and the longest time from one freeze to the next.
+    apart: Option<(Duration, Duration)>,
 }
 
 impl Taken {
-    fn add(&mut self, ending: Ending) {
+    fn add(&mut self, ending: Ending, frozen: Instant) {
         self.whole += 1;
         self.incomplete |= ending != Ending::Complete;
+        if let Some(last) = self.last.replace(frozen) {
+            let now = frozen.saturating_duration_since(last);
+            let (least, most) = self.apart.unwrap_or((now, now));
+            self.apart = Some((least.min(now), most.max(now)));
+        }
     }
 
     fn ending(self) -> Ending {
@@ -103,7 +112,11 @@ impl Taken {
     }
 
     fn words(self) -> String {
-        format!("series: {} of {} samples were taken\n", self.whole, self.of)
+        let apart = self.apart.map_or_else(String::new, |(least, most)| {
+            let (least, most) = (summary::milliseconds(least), summary::milliseconds(most));
+            format!(", from {least} to {most} apart")
+        });
+        format!("series: {} of {} samples were taken{apart}\n", self.whole, self.of)
     }
 
     /// Says why the series ends early.
@@ -145,15 +158,17 @@ impl Samples<'_> {
 
     fn sample(&mut self, number: u32, path: PathBuf, target: Target) -> anyhow::Result<Collected> {
         let last = number == self.options.samples;
+        let whole = last || self.options.stacks_only;
         let series = Series {
             id: self.id.clone(),
             number,
             of: self.options.samples,
             every_ms: u64::try_from(self.options.interval().as_millis()).unwrap_or(u64::MAX),
-            holds: if last { Holds::Whole } else { self.options.earlier.into() },
+            holds: if whole { self.options.holds() } else { self.options.earlier.into() },
         };
         let due = self.schedule.as_mut().map(|schedule| schedule.next(Instant::now()));
-        let order = Order { target, path, sample: Some(Sample { series, due }) };
+        let holds = series.holds;
+        let order = Order { target, path, holds, sample: Some(Sample { series, due }) };
         let collected = run::collect(self.options, order, self.trace)?;
         // What is traced from here on belongs to the next one.
         self.trace.clear();
@@ -263,11 +278,15 @@ mod tests {
 
     #[test]
     fn fewer_samples_than_asked_for_are_incomplete() {
-        let mut taken = Taken { of: 2, whole: 0, incomplete: false };
-        taken.add(Ending::Complete);
+        let mut taken = Taken { of: 2, ..Taken::default() };
+        let first = Instant::now();
+        taken.add(Ending::Complete, first);
         assert_eq!(taken.ending(), Ending::Incomplete);
         assert_eq!(taken.failed(2), "sample 2 of 2 (those before it stay)");
-        taken.add(Ending::Complete);
+        assert_eq!(taken.words(), "series: 1 of 2 samples were taken\n");
+        taken.add(Ending::Complete, first + Duration::from_millis(250));
         assert_eq!(taken.ending(), Ending::Complete);
+        let words = "series: 2 of 2 samples were taken, from 250.0 ms to 250.0 ms apart\n";
+        assert_eq!(taken.words(), words);
     }
 }

@@ -12,6 +12,9 @@ use crate::run::{Collected, Ending};
 pub(crate) fn of(collected: &Collected) -> String {
     let Collected { manifest, snapshot, target, .. } = collected;
     let mut text = format!("bundle: {}\n", file(collected));
+    for words in &collected.scope {
+        text += &format!("scope: {words}\n");
+    }
     if let Some(longest) = snapshot.longest_pause() {
         let time = milliseconds(longest.length);
         text += &format!("pause: at most {time} (process {})\n", longest.pid);

@@ -3,7 +3,6 @@
 //!
 //! Surveyed twice: before the freeze to know how much there is, and in it for good.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,9 +10,11 @@ use std::sync::Arc;
 
 use bundle::PAGE_SIZE;
 
+use crate::devices::Devices;
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::pages::{self, PageRun};
-use crate::pools_only::{NO_POOL, PoolsOnly};
+use crate::part::Part;
+use crate::pools_only::NO_POOL;
 use crate::spans::Span;
 
 const RING: &str = "a packet ring; --rings saves it";
@@ -28,8 +29,8 @@ pub struct Choices {
     pub rings: bool,
     /// `/proc/PID/map_files` may be opened here.
     pub map_files: bool,
-    /// Of private memory only what a walk of the pools needs.
-    pub pools_only: Option<PoolsOnly>,
+    /// How much of the memory.
+    pub part: Part,
 }
 
 /// What becomes of a range.
@@ -108,6 +109,17 @@ pub struct PoolPart {
     pub touched: Vec<Span>,
     /// Path of the mapping under `map_files`.
     pub path: String,
+    /// Offsets of what is wanted of it; nothing here means all.
+    pub only: Option<Vec<Span>>,
+}
+
+impl PoolPart {
+    /// What is wanted of the pages that the process has touched.
+    pub(crate) fn wanted(&self) -> Vec<Span> {
+        let Some(only) = &self.only else { return self.touched.clone() };
+        let inside = |span: &Span| only.iter().map(|wanted| wanted.and(*span)).collect::<Vec<_>>();
+        self.touched.iter().flat_map(inside).filter(|span| !span.is_empty()).collect()
+    }
 }
 
 /// One process's address space.
@@ -125,6 +137,8 @@ pub struct Survey {
     pub pools: Vec<PoolPart>,
     /// Bytes of data that are in swap.
     pub swapped: u64,
+    /// What [`crate::stacks_only`] takes whatever the threads do.
+    pub fixed: Vec<Span>,
 }
 
 impl Survey {
@@ -133,9 +147,16 @@ impl Survey {
         let data = self.slices.iter().filter(|slice| slice.fate == Fate::Data);
         data.map(|slice| slice.span.length()).sum()
     }
+
+    /// The slices of one mapping.
+    pub(crate) fn slices_in(&self, mapping: Span) -> &[Slice] {
+        let first = self.slices.partition_point(|slice| slice.span.end <= mapping.start);
+        let last = self.slices.partition_point(|slice| slice.span.start < mapping.end);
+        self.slices.get(first..last).unwrap_or_default()
+    }
 }
 
-/// Looks at a process.
+/// Looks at a process whose memory is wanted, or its pools.
 ///
 /// # Errors
 /// `maps` or `pagemap` cannot be read.
@@ -143,15 +164,15 @@ pub fn survey(id: u32, choices: Choices) -> io::Result<Survey> {
     let maps = fs::read(format!("/proc/{id}/maps"))?;
     let mappings = Mapping::parse_all(&String::from_utf8_lossy(&maps));
     let runs = pages::existing(id, &mappings)?;
-    let named =
-        |mapping: &Mapping| mapping.shared && mapping.inode != 0 && !mapping.is_nameless_memory();
-    let devices = if mappings.iter().any(named) { Devices::read(id) } else { Devices::default() };
+    let devices = Devices::of(id, &mappings);
     let mut survey = Survey { id, maps, ..Survey::default() };
-    let unneeded = choices.pools_only.map(|pools| pools.unneeded(id, &mappings));
-    let unneeded = unneeded.unwrap_or_default();
+    let unneeded = match choices.part {
+        Part::Pools(pools) => pools.unneeded(id, &mappings),
+        Part::Whole | Part::Stacks(_) => Vec::new(),
+    };
     let no_pool: Arc<str> = NO_POOL.into();
     for mapping in &mappings {
-        let kind = mapping.kind(devices.memory.contains(&mapping.device));
+        let kind = mapping.kind(devices.are_memory(mapping));
         let touched: Vec<PageRun> = pages::clip(&runs, mapping.span).collect();
         if kind == Kind::Pool {
             survey.pools.push(pool_part(id, mapping, &touched, &devices));
@@ -163,20 +184,32 @@ pub fn survey(id: u32, choices: Choices) -> io::Result<Survey> {
                 slice.fate = Fate::NotSaved { why: Arc::clone(&no_pool) };
             }
         }
-        let in_swap = |slice: &Slice| -> u64 {
-            let runs = pages::clip(&touched, slice.span).filter(|run| run.swapped);
-            runs.map(|run| run.span.length()).sum()
-        };
-        let data = slices.iter().filter(|slice| slice.fate == Fate::Data);
-        survey.swapped += data.map(in_swap).sum::<u64>();
+        survey.swapped += swapped(&slices, &touched);
         survey.slices.extend(slices);
     }
     survey.mappings = mappings;
     Ok(survey)
 }
 
+/// Bytes of data that are in swap.
+pub(crate) fn swapped(slices: &[Slice], runs: &[PageRun]) -> u64 {
+    let in_swap = |slice: &Slice| -> u64 {
+        let runs = pages::clip(runs, slice.span).filter(|run| run.swapped);
+        runs.map(|run| run.span.length()).sum()
+    };
+    slices.iter().filter(|slice| slice.fate == Fate::Data).map(in_swap).sum()
+}
+
+/// A data file without a name is gone with the process: its pages in memory are the last.
+pub(crate) fn is_nameless(mapping: &Mapping) -> bool {
+    mapping.name.starts_with("/memfd:")
+        || (mapping.name.ends_with(" (deleted)")
+            && mapping.flags & 1 == 0
+            && !mapping.name.contains(".so"))
+}
+
 /// The slices of one mapping. `readable`: its file can be read later, if it has one.
-fn classify(
+pub(crate) fn classify(
     mapping: &Mapping,
     kind: Kind,
     runs: &[PageRun],
@@ -205,11 +238,7 @@ fn classify(
             // where it is in memory: a page fault on a dead file server would not come back.
             let first = Span::new(mapping.span.start, mapping.span.start + PAGE_SIZE);
             let head = if mapping.offset == 0 { first } else { Span::new(0, 0) };
-            // A data file without a name is gone with the process: its pages in memory are the last.
-            let nameless = mapping.name.starts_with("/memfd:")
-                || (mapping.name.ends_with(" (deleted)")
-                    && mapping.flags & 1 == 0
-                    && !mapping.name.contains(".so"));
+            let nameless = is_nameless(mapping);
             let data = runs.iter().filter_map(|run| {
                 let span = if run.file && !nameless { run.span.and(head) } else { run.span };
                 (!run.zero && !span.is_empty()).then_some(span)
@@ -252,7 +281,12 @@ fn with_rest(
     slices
 }
 
-fn pool_part(id: u32, mapping: &Mapping, runs: &[PageRun], devices: &Devices) -> PoolPart {
+pub(crate) fn pool_part(
+    id: u32,
+    mapping: &Mapping,
+    runs: &[PageRun],
+    devices: &Devices,
+) -> PoolPart {
     let huge = mapping.name.starts_with("/anon_hugepage")
         || mapping.name.starts_with("/dev/hugepages/")
         || devices.huge.contains(&mapping.device);
@@ -274,53 +308,17 @@ fn pool_part(id: u32, mapping: &Mapping, runs: &[PageRun], devices: &Devices) ->
         address: mapping.span.start,
         touched: touched.collect(),
         path: format!("/proc/{id}/map_files/{}", mapping.map_files_name()),
+        only: None,
     }
 }
 
 /// Without `map_files`, whether the file's path at least leads to something.
-fn file_is_there(id: u32, mapping: &Mapping) -> bool {
+pub(crate) fn file_is_there(id: u32, mapping: &Mapping) -> bool {
     if mapping.inode == 0 || mapping.name.ends_with(" (deleted)") {
         return false;
     }
     let path = format!("/proc/{id}/root{}", mapping.name);
     fs::symlink_metadata(Path::new(&path)).is_ok()
-}
-
-/// File systems in memory, by the device number that `maps` shows. From `mountinfo`, because
-/// asking the file system itself hangs where a file server is dead.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Devices {
-    memory: BTreeSet<String>,
-    huge: BTreeSet<String>,
-}
-
-impl Devices {
-    fn read(id: u32) -> Self {
-        let text = fs::read(format!("/proc/{id}/mountinfo")).unwrap_or_default();
-        Self::parse(&String::from_utf8_lossy(&text))
-    }
-
-    fn parse(mountinfo: &str) -> Self {
-        let mut devices = Self::default();
-        for line in mountinfo.lines() {
-            let number = line.split(' ').nth(2).and_then(|number| number.split_once(':'));
-            let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
-            let Some((major, minor)) = number else { continue };
-            let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
-                continue;
-            };
-            let device = format!("{major:02x}:{minor:02x}");
-            match kind {
-                Some("tmpfs" | "devtmpfs") => devices.memory.insert(device),
-                Some("hugetlbfs") => {
-                    devices.memory.insert(device.clone());
-                    devices.huge.insert(device)
-                }
-                _ => false,
-            };
-        }
-        devices
-    }
 }
 
 #[cfg(test)]
@@ -369,16 +367,5 @@ mod tests {
             fates("1000-4000 r--p 00000000 fe:00 7 /bin/x", &[clean(1, 4)]),
             [(1, 2, Fate::Data), (2, 4, file(0x1000))]
         );
-    }
-
-    #[test]
-    fn file_systems_in_memory_are_known_by_number() {
-        let text = "25 1 254:0 / / rw - ext4 /dev/vda rw\n\
-                    26 25 0:26 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw\n\
-                    27 25 0:300 / /huge rw - hugetlbfs none rw\n";
-        let devices = Devices::parse(text);
-        assert!(devices.memory.contains("00:1a"));
-        assert!(devices.huge.contains("00:12c"));
-        assert!(!devices.memory.contains("fe:00"));
     }
 }

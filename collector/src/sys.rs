@@ -184,39 +184,47 @@ struct ScanArguments {
     return_mask: u64,
 }
 
-/// `PAGEMAP_SCAN` (Linux 6.7): the pages in `span` that are present or swapped.
-pub(crate) fn pagemap_scan(pagemap: &File, span: Span) -> io::Result<Vec<PageRegion>> {
-    /// `_IOWR('f', 16, struct pm_scan_arg)`
-    const PAGEMAP_SCAN: u64 = 0xC060_6610;
+/// `PAGEMAP_SCAN` (Linux 6.7): the pages in `spans` that are present or swapped.
+pub(crate) fn pagemap_scan(pagemap: &File, spans: &[Span]) -> io::Result<Vec<PageRegion>> {
     let mut found = Vec::new();
     let mut regions = vec![PageRegion::default(); 4096];
-    let mut at = span.start;
-    while at < span.end {
-        let mut arguments = ScanArguments {
-            size: bytes(size_of::<ScanArguments>()),
-            flags: 0,
-            start: at,
-            end: span.end,
-            walk_end: 0,
-            vec: bytes(regions.as_mut_ptr().expose_provenance()),
-            vec_len: bytes(regions.len()),
-            max_pages: 0,
-            category_inverted: 0,
-            category_mask: 0,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
-        };
-        let fd: RawFd = pagemap.as_raw_fd();
-        // SAFETY: the arguments describe `regions`, which nothing else touches during the call.
-        let count = unsafe { libc::syscall(libc::SYS_ioctl, fd, PAGEMAP_SCAN, &raw mut arguments) };
-        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        found.extend(regions.iter().take(count));
-        if arguments.walk_end <= at {
-            break;
+    for span in spans {
+        let mut at = span.start;
+        while at < span.end {
+            let (count, reached) = scan_once(pagemap, Span::new(at, span.end), &mut regions)?;
+            found.extend(regions.iter().take(count));
+            if reached <= at {
+                break;
+            }
+            at = reached;
         }
-        at = arguments.walk_end;
     }
     Ok(found)
+}
+
+/// One call: how many regions it has filled, and the address up to which it has looked.
+fn scan_once(pagemap: &File, span: Span, regions: &mut [PageRegion]) -> io::Result<(usize, u64)> {
+    /// `_IOWR('f', 16, struct pm_scan_arg)`
+    const PAGEMAP_SCAN: u64 = 0xC060_6610;
+    let mut arguments = ScanArguments {
+        size: bytes(size_of::<ScanArguments>()),
+        flags: 0,
+        start: span.start,
+        end: span.end,
+        walk_end: 0,
+        vec: bytes(regions.as_mut_ptr().expose_provenance()),
+        vec_len: bytes(regions.len()),
+        max_pages: 0,
+        category_inverted: 0,
+        category_mask: 0,
+        category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        return_mask: PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+    };
+    let fd: RawFd = pagemap.as_raw_fd();
+    // SAFETY: the arguments describe `regions`, which nothing else touches during the call.
+    let count = unsafe { libc::syscall(libc::SYS_ioctl, fd, PAGEMAP_SCAN, &raw mut arguments) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    Ok((count, arguments.walk_end))
 }
 
 /// The first byte of data at or after `at`, and where it ends, in a file with holes.

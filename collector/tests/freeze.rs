@@ -23,7 +23,7 @@ fn every_thread_stands_still_and_goes_on() {
         assert_eq!(thread.unstopped, None);
     }
     assert!(statuses(victim.pid(), "State").iter().all(|state| state.starts_with('t')));
-    let pauses = frozen.thaw();
+    let (_, pauses) = frozen.thaw();
     assert_eq!(pauses.len(), 1);
     assert!(pauses[0].length < Duration::from_secs(5), "{pauses:?}");
     assert_untouched(victim.pid(), 'S');
@@ -50,7 +50,7 @@ fn the_pause_limit_lets_everything_go_by_itself() {
     wait_until("the limit passes", || expired.load(Ordering::SeqCst));
     wait_until("it runs", || statuses(victim.pid(), "TracerPid").iter().all(|by| by == "0"));
     assert_untouched(victim.pid(), 'S');
-    let pauses = frozen.thaw();
+    let (_, pauses) = frozen.thaw();
     assert!(pauses[0].length >= Duration::from_millis(90), "{pauses:?}");
 }
 

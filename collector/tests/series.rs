@@ -90,7 +90,8 @@ fn each_sample_is_a_bundle_and_says_its_place_and_time() {
     assert!(lines[0].starts_with("sample 1 of 3: "), "{text}");
     assert!(lines[1].starts_with("sample 2 of 3: "), "{text}");
     assert!(lines[2].starts_with("bundle: "), "{text}");
-    assert!(text.ends_with("series: 3 of 3 samples were taken\nsafe to restart now\n"), "{text}");
+    assert!(text.contains("\nseries: 3 of 3 samples were taken, from "), "{text}");
+    assert!(text.ends_with(" ms apart\nsafe to restart now\n"), "{text}");
     assert_eq!(text.matches("safe to restart").count(), 1);
 
     let records: Vec<SeriesRecord> =

@@ -169,7 +169,9 @@ impl Case {
             gaps,
         };
         case.gather_gaps();
-        if !options.without_pools {
+        if case.evidence.has_no_heap() {
+            case.say_no_heap();
+        } else if !options.without_pools {
             case.walk_pools(options);
             if options.reachability {
                 case.find_losses();
@@ -196,6 +198,16 @@ impl Case {
         }
         self.gaps.extend(gaps);
         self.say_once();
+    }
+
+    /// Where heaps were left out on purpose, no pool is looked for.
+    fn say_no_heap(&mut self) {
+        for (kind, name) in [(PoolKind::Shm, "SHM pool"), (PoolKind::Pkg, "PKG pools")] {
+            let known = |member: &Member| member.roots.pools.iter().any(|root| root.kind == kind);
+            if self.members.iter().any(known) {
+                self.gaps.push(Gap::new(name, "not saved (--stacks-only)"));
+            }
+        }
     }
 
     fn walk_pools(&mut self, options: CaseOptions) {
@@ -243,7 +255,11 @@ impl Case {
     }
 
     /// Whether a pool that was not found through one process was found through no other either.
+    /// Where heaps were left out on purpose, none lacks.
     pub fn lacks(&self, member: &Member, missing: &Missing) -> bool {
+        if self.evidence.has_no_heap() {
+            return false;
+        }
         let found = |member: &Member| member.roots.pools.iter().any(|p| p.kind == missing.kind);
         match missing.kind {
             PoolKind::Pkg => !found(member),

@@ -40,6 +40,7 @@ fn header() -> Vec<u8> {
         profile: "generic".into(),
         reason: String::new(),
         scope: Vec::new(),
+        holds: bundle::Holds::Whole,
         series: None,
     };
     serde_json::to_vec(&header).unwrap()

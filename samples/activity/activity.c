@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -148,6 +149,11 @@ int main(int argc, char **argv) {
     if (argc != 2) return 2;
     FILE *clocks = fopen(argv[1], "w");
     if (!clocks) must(-1, argv[1]);
+    /* The kernel may write a core of it. */
+    struct rlimit core;
+    must(getrlimit(RLIMIT_CORE, &core), "getrlimit");
+    core.rlim_cur = core.rlim_max;
+    must(setrlimit(RLIMIT_CORE, &core), "setrlimit");
 
     /* A connection whose other end says nothing. */
     int listening = bound(SOCK_STREAM, 0);

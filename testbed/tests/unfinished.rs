@@ -61,7 +61,7 @@ fn an_unfinished_call_is_possible_damage_only() {
     let found = one_step_behind(&waiting);
     assert_eq!(found.severity, "error", "{found:?}");
     let found = one_step_behind(&allocating);
-    assert_eq!(found.severity, "warning", "{found:?}");
+    assert_eq!(found.severity, "note", "{found:?}");
     assert!(found.summary.contains("a process stands inside its allocator"), "{found:?}");
 
     // Text over a header was written by no allocator.

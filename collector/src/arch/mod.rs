@@ -3,12 +3,27 @@
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{EXTENDED, GENERAL_LENGTH, from_system_call};
+pub use x86_64::{
+    EXTENDED, FUTEX, GENERAL_LENGTH, from_system_call, stack_pointer, system_call, thread_block,
+    thread_pointer,
+};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{EXTENDED, GENERAL_LENGTH, from_system_call};
+pub use aarch64::{
+    EXTENDED, FUTEX, GENERAL_LENGTH, from_system_call, stack_pointer, system_call, thread_block,
+    thread_pointer,
+};
+
+/// The register set that holds the thread pointer, where the general one does not.
+pub const TLS: u32 = 0x401;
+
+/// A word of a register set; 0 where there is none.
+fn word(set: &[u8], index: usize) -> u64 {
+    let (words, _) = set.as_chunks::<8>();
+    words.get(index).map_or(0, |word| u64::from_le_bytes(*word))
+}
 
 /// A thread inside a system call, as `/proc/PID/task/TID/syscall` shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,6 +29,7 @@ use crate::target::Target;
 
 pub use modules::WhichModules;
 pub use samples::SampleTime;
+pub(crate) use samples::times;
 
 /// One kind of evidence.
 pub trait Source: Sync {
@@ -40,8 +41,8 @@ pub trait Source: Sync {
     fn deadline(&self) -> Duration {
         Duration::from_secs(10)
     }
-    /// Whether a sample that holds only the pools needs it.
-    fn serves_pools(&self) -> bool {
+    /// Whether a sample of this kind needs it.
+    fn serves(&self, _: Brief) -> bool {
         false
     }
     /// Puts what there is into the drawer.
@@ -49,6 +50,29 @@ pub trait Source: Sync {
     /// # Errors
     /// Nothing more can be had; what is in the drawer is kept.
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()>;
+}
+
+/// What a sample is for that others of its series complete; it needs few sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brief {
+    /// The growth of the pools.
+    Growth,
+    /// Where the threads are, one time of many.
+    Profile {
+        /// It is the first one, and brings the modules for those that follow, should the last one
+        /// never come.
+        first: bool,
+    },
+}
+
+impl Brief {
+    /// Why other sources are not asked.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Growth => "not needed for the pools (--earlier pools)",
+            Self::Profile { .. } => "in the last sample of the series (--stacks-only)",
+        }
+    }
 }
 
 /// Every source, in the order in which they are asked.

@@ -14,7 +14,7 @@ use bundle::{PAGE_SIZE, Phase, member};
 use object::Object;
 use sha2::{Digest, Sha256};
 
-use super::{Context, Drawer, Source, tables};
+use super::{Brief, Context, Drawer, Source, tables};
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::number::{human, size};
 use crate::sys;
@@ -50,8 +50,9 @@ impl Source for Modules {
         Duration::from_secs(30)
     }
 
-    fn serves_pools(&self) -> bool {
-        true
+    /// They are the slowest part of a small bundle.
+    fn serves(&self, sample: Brief) -> bool {
+        sample != Brief::Profile { first: false }
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {

@@ -4,12 +4,12 @@
 //! `schedstat`; `processes/PID/task/TID/NAME.1` and `.2` with NAME one of `comm`, `stat`, `status`,
 //! `wchan`, `syscall`, `stack`, `schedstat`, `sched`. `processes/samples.json` says when.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use bundle::{Phase, member};
 use serde::Serialize;
 
-use super::{Context, Drawer, Source};
+use super::{Brief, Context, Drawer, Source};
 use crate::{procfs, sys};
 
 const OF_PROCESS: [&str; 5] = ["stat", "status", "statm", "io", "schedstat"];
@@ -25,6 +25,11 @@ pub struct SampleTime {
     pub wall: String,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
+}
+
+/// When the samples so far were taken.
+pub(crate) fn times(context: &Context) -> MutexGuard<'_, Vec<SampleTime>> {
+    context.samples.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
@@ -48,20 +53,19 @@ impl Source for Sample {
         self.phase
     }
 
-    /// The first one costs no waiting, and how large a process is belongs to growth.
-    fn serves_pools(&self) -> bool {
+    /// The first one costs no waiting. How large a process is belongs to growth, and what time a
+    /// thread has used to a profile.
+    fn serves(&self, _: Brief) -> bool {
         self.number == 1
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let number = self.number;
-        let mut times = context.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        times.push(SampleTime {
+        times(context).push(SampleTime {
             sample: number,
             wall: jiff::Zoned::now().to_string(),
             monotonic_ns: sys::monotonic(),
         });
-        context.samples.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&times);
         for process in &context.target.processes {
             let pid = process.pid;
             for name in OF_PROCESS {
@@ -76,8 +80,8 @@ impl Source for Sample {
             }
         }
         if number == 2 {
-            let text = serde_json::to_vec_pretty(&times)?;
-            out.put(format!("{}/samples.json", member::PROCESSES), None, text);
+            let text = serde_json::to_vec_pretty(&*times(context))?;
+            out.put(member::SAMPLE_TIMES.to_owned(), None, text);
         }
         Ok(())
     }

@@ -152,8 +152,14 @@ impl ProcessActivity {
         let measured = between.map(|between| between.checked_sub(pause).unwrap_or(between));
         let text = |name: &str| evidence.text(&member::process_file(pid, name));
         let table = |name| evidence.text_up_to(&member::process_file(pid, name), LARGEST_TABLE);
+        // On other machines the numbers of system calls mean other calls.
+        let header = evidence.header.as_ref();
+        let calls_known = header.is_none_or(|header| header.machine == "x86_64");
         let thread = |tid| {
             let read = |name: &str, sample| {
+                if name == "syscall" && !calls_known {
+                    return None;
+                }
                 evidence.text(&member::thread_file(pid, tid, &format!("{name}.{sample}")))
             };
             (tid, ThreadActivity::read(tid, measured, read))
@@ -243,6 +249,27 @@ mod tests {
         let holders: Vec<_> = sockets.iter().map(|held| held.holders.as_slice()).collect();
         assert_eq!(holders, [&[(12, 3), (13, 7)][..], &[(14, 4)]]);
         assert_eq!(sockets[0].socket.receive_queue, Some(16));
+    }
+
+    #[test]
+    fn numbers_of_calls_are_read_only_for_the_machine_that_they_are_of() {
+        let call = "45 0x9 0x0 0x0 0x0 0x0 0x0 0x7000 0x1000\n";
+        let mut evidence = evidence(&[("processes/12/task/12/syscall.2", call)]);
+        let call_of = |evidence: &Evidence| {
+            let activity = Activity::read(evidence);
+            Some(activity.thread(12, 12)?.last()?.call()?.name)
+        };
+        let header = |machine: &str| {
+            let header = serde_json::json!({
+                "format": 1, "tool": "", "created": "", "host": "", "boot_id": "", "kernel": "",
+                "machine": machine, "case_id": "", "profile": "", "reason": "",
+            });
+            serde_json::from_value(header).unwrap()
+        };
+        evidence.header = Some(header("x86_64"));
+        assert_eq!(call_of(&evidence), Some(Some("recvfrom")));
+        evidence.header = Some(header("aarch64"));
+        assert_eq!(call_of(&evidence), None);
     }
 
     #[test]

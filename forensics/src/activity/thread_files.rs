@@ -92,8 +92,9 @@ pub(super) fn sched_stat(text: &str) -> Option<SchedStat> {
 
 /// `wchan`: the kernel's function in which the thread sleeps; `0` for none. It has no line end.
 pub(super) fn wait_channel(text: &str) -> Option<String> {
+    let is_symbol = |name: &str| name.chars().all(|c| c.is_ascii_graphic());
     let name = text.trim();
-    (!name.is_empty() && name != "0").then(|| name.to_owned())
+    (!name.is_empty() && name != "0" && is_symbol(name)).then(|| name.to_owned())
 }
 
 /// `stack`: a line `[<0>] FUNCTION+0xOFFSET/0xSIZE` for each frame of the kernel, innermost first.
@@ -156,6 +157,7 @@ mod tests {
         let text = "[<0>] __do_sys_pause+0x2a/0x50\n[<0>] do_syscall_64+0x71/0x280\n[<0>] entry_SY";
         assert_eq!(kernel_stack(text), ["__do_sys_pause+0x2a/0x50", "do_syscall_64+0x71/0x280"]);
         assert_eq!(wait_channel("0"), None);
+        assert_eq!(wait_channel("two\nlines"), None);
         assert_eq!(wait_channel("__do_sys_pause").as_deref(), Some("__do_sys_pause"));
     }
 }

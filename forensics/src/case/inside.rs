@@ -5,11 +5,11 @@
 
 use std::fmt;
 
+use super::Member;
 use super::pool::program;
-use super::{Member, Pool};
 use crate::addr::{Addr, AddrRange};
 use crate::heap::{self, Fragment, Step};
-use crate::kamailio::{Names, OwnerName};
+use crate::kamailio::{Names, OwnerName, PoolRoot};
 use crate::units::size;
 
 /// A fragment that holds an address.
@@ -36,18 +36,18 @@ impl fmt::Display for Inside {
     }
 }
 
-/// The fragments of `pool` that hold the addresses in `wanted`, by address; `member` is the process
-/// that the pool was read through.
-pub(super) fn find(pool: &Pool, member: &Member, mut wanted: Vec<Addr>) -> Vec<(Addr, Inside)> {
+/// The fragments of a pool that hold the addresses in `wanted`, by address; `member` is the process
+/// that the pool is read through.
+pub(super) fn find(member: &Member, root: &PoolRoot, mut wanted: Vec<Addr>) -> Vec<(Addr, Inside)> {
     wanted.sort_unstable();
     wanted.dedup();
-    let memory = &member.process.memory;
-    let root = member.roots.pools.iter().find(|root| root.block == pool.block);
-    let allocator = heap::ALL.iter().find(|allocator| allocator.name() == pool.manager);
-    let Some((root, allocator)) = root.zip(allocator) else { return Vec::new() };
-    let Ok(arena) = allocator.arena(pool.block, memory, program(member, root)) else {
-        return Vec::new();
-    };
+    let known = root.manager.as_deref();
+    let mut candidates =
+        heap::ALL.iter().filter(|allocator| known.is_none_or(|name| name == allocator.name()));
+    let arena = candidates.find_map(|allocator| {
+        allocator.arena(root.block, &member.process.memory, program(member, root)).ok()
+    });
+    let Some(arena) = arena else { return Vec::new() };
     let mut names = Names::new(&member.process);
     let mut found = Vec::new();
     let mut wanted = wanted.into_iter().peekable();

@@ -3,22 +3,28 @@
 use super::inside;
 use super::{Case, Member};
 use crate::addr::Addr;
-use crate::kamailio::PoolKind;
-use crate::locks::{Lock, LockFragment, LockName, Locks};
+use crate::kamailio::{self, PoolKind};
+use crate::locks::{self, Lock, LockFragment, LockName, Locks};
 use crate::memory::Memory as _;
 use crate::places::{Place, Places};
 
 impl Case {
     /// Names every lock: by Kamailio's own use of it, by the fragment and by the variable.
     pub(super) fn name_locks(&self, locks: &mut Locks, places: &Places<'_>) {
-        let fragments = self.fragments_of(locks, places);
-        let names: Vec<LockName> = locks
-            .locks
-            .iter()
-            .enumerate()
-            .map(|(index, lock)| {
+        let seen_by: Vec<Option<usize>> = (0..locks.locks.len())
+            .map(|index| Some(self.threads.get(locks.waits_for(index).next()?.thread)?.member))
+            .collect();
+        let fragments = self.fragments_of(&locks.locks, &seen_by, places);
+        let names: Vec<LockName> = (0_usize..)
+            .zip(locks.locks.iter().zip(seen_by))
+            .map(|(index, (lock, seen_by))| {
                 let fragment = fragments.iter().find(|(at, _)| *at == lock.at);
-                self.lock_name(locks, index, lock, fragment.map(|(_, found)| found), places)
+                let fragment = fragment.map(|(_, fragment)| fragment.clone());
+                let of_pool = locks
+                    .waits_for(index)
+                    .any(|wait| wait.function.as_deref().is_some_and(locks::uses_shared_pool));
+                let own = of_pool.then(|| "the lock of the shared pool".to_owned());
+                self.lock_name(lock, own, fragment, seen_by, places)
             })
             .collect();
         for (lock, name) in locks.locks.iter_mut().zip(names) {
@@ -26,64 +32,57 @@ impl Case {
         }
     }
 
-    /// The fragments of the shared pool that hold locks.
-    fn fragments_of(&self, locks: &Locks, places: &Places<'_>) -> Vec<(Addr, LockFragment)> {
-        let wanted = |lock: &&Lock| {
-            let seen_by = self.seen_by(locks, lock);
-            seen_by.is_some_and(|member| places.of(member, lock.at.0) == Some(Place::Shm))
+    /// The fragments of the shared pool that hold locks; `seen_by`: a process that waits for each.
+    fn fragments_of(
+        &self,
+        locks: &[Lock],
+        seen_by: &[Option<usize>],
+        places: &Places<'_>,
+    ) -> Vec<(Addr, LockFragment)> {
+        let in_shared_pool = |(lock, member): (&Lock, &Option<usize>)| {
+            let place = places.of((*member)?, lock.at.0)?;
+            (place == Place::Shm).then_some(lock.at)
         };
-        let wanted: Vec<Addr> = locks.locks.iter().filter(wanted).map(|lock| lock.at).collect();
-        let shared = self.pools.iter().find(|pool| pool.kind == PoolKind::Shm);
-        let Some((pool, member)) = shared
-            .filter(|_| !wanted.is_empty())
-            .and_then(|pool| Some((pool, self.members.get(pool.member)?)))
-        else {
+        let wanted: Vec<Addr> = locks.iter().zip(seen_by).filter_map(in_shared_pool).collect();
+        let mut shared = self.members.iter().flat_map(|member| {
+            let roots = member.roots.pools.iter().filter(|root| root.kind == PoolKind::Shm);
+            roots.map(move |root| (member, root))
+        });
+        let Some((member, root)) = shared.next().filter(|_| !wanted.is_empty()) else {
             return Vec::new();
         };
-        let found = inside::find(pool, member, wanted).into_iter();
+        let found = inside::find(member, root, wanted).into_iter();
         found
             .map(|(at, inside)| (at, LockFragment { payload: inside.payload, owner: inside.owner }))
             .collect()
     }
 
-    /// A process that waits for a lock.
-    fn seen_by(&self, locks: &Locks, lock: &Lock) -> Option<usize> {
-        let index = locks.locks.iter().position(|other| std::ptr::eq(other, lock))?;
-        let wait = locks.waits_for(index).next()?;
-        Some(self.threads.get(wait.thread)?.member)
-    }
-
     fn lock_name(
         &self,
-        locks: &Locks,
-        index: usize,
         lock: &Lock,
-        fragment: Option<&LockFragment>,
+        own: Option<String>,
+        fragment: Option<LockFragment>,
+        seen_by: Option<usize>,
         places: &Places<'_>,
     ) -> LockName {
-        let Some(member) = self.seen_by(locks, lock) else { return LockName::default() };
-        let place = places.of(member, lock.at.0);
-        let shared_pool = locks
-            .waits_for(index)
-            .any(|wait| wait.function.as_deref().is_some_and(crate::locks::uses_shared_pool));
+        let place = seen_by.and_then(|member| places.of(member, lock.at.0));
         let on_stack =
             |member: usize| matches!(places.of(member, lock.at.0), Some(Place::Stack { .. }));
-        let process = self.members.get(member);
+        let start = fragment.as_ref().map_or(lock.at, |fragment| fragment.payload.start);
+        let member = seen_by.and_then(|member| self.members.get(member));
+        let slot = || kamailio::tables::slot_of(&member?.process, start, lock.at);
         LockName {
-            own: shared_pool.then(|| "the lock of the shared pool".to_owned()),
-            variable: process.and_then(|process| {
-                let payload = fragment.map_or(lock.at, |fragment| fragment.payload.start);
-                variable(process, &[lock.at, payload])
-            }),
-            fragment: fragment.cloned(),
+            own: own.or_else(slot),
+            variable: member.and_then(|member| variable(member, [lock.at, start])),
+            fragment,
             place: place.map(|place| place.to_string()),
-            on_stack: on_stack(member) || (0..self.members.len()).any(on_stack),
+            on_stack: (0..self.members.len()).any(on_stack),
         }
     }
 }
 
 /// The named variable that holds one of these addresses; of several the first by name.
-fn variable(member: &Member, addresses: &[Addr]) -> Option<String> {
+fn variable(member: &Member, addresses: [Addr; 2]) -> Option<String> {
     let memory = &member.process.memory;
     let leads = |at: Addr| memory.pointer(at).is_ok_and(|value| addresses.contains(&value));
     member.process.modules.iter().find_map(|module| {

@@ -84,13 +84,15 @@ impl Pointers {
             return;
         }
         let pool = pools.iter().find(|pool| pool.kind == PoolKind::Shm);
-        let Some((pool, member)) = pool.and_then(|pool| Some((pool, members.get(pool.member)?)))
-        else {
+        let Some((member, root)) = pool.and_then(|pool| {
+            let member = members.get(pool.member)?;
+            Some((member, member.roots.pools.iter().find(|root| root.block == pool.block)?))
+        }) else {
             return;
         };
         let wanted = shared.iter().map(|pointer| Addr(pointer.value)).collect();
         let found: BTreeMap<Addr, Inside> =
-            inside::find(pool, member, wanted).into_iter().collect();
+            inside::find(member, root, wanted).into_iter().collect();
         for pointer in &mut shared {
             pointer.inside = found.get(&Addr(pointer.value)).cloned();
         }

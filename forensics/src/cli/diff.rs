@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::FileArgs;
+use super::{FileArgs, needs_heap};
 use crate::case::{Case, CaseOptions};
 use crate::input::Evidence;
 use crate::report::{Comparison, text};
@@ -52,7 +52,9 @@ impl DiffArgs {
 
     fn case(&self, evidence: Evidence) -> Result<Case> {
         let options = CaseOptions { keep_used: true, ..CaseOptions::default() };
-        self.files.case(evidence, options)
+        let case = self.files.case(evidence, options)?;
+        needs_heap(&case)?;
+        Ok(case)
     }
 }
 

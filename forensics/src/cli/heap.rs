@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::{InputArgs, parse_size, process, show};
+use super::{InputArgs, needs_heap, parse_size, process, show};
 use crate::addr::Addr;
 use crate::case::CaseOptions;
 use crate::content::Shown;
@@ -74,6 +74,7 @@ impl HeapArgs {
             process(&case, pid)?;
         }
         if let Some(at) = self.frag {
+            needs_heap(&case)?;
             let found = details(&case, at, self.pid, shown);
             anyhow::ensure!(!found.is_empty(), "{at} is in no fragment of any pool that was read");
             for text in found {

@@ -201,6 +201,12 @@ impl Cli {
     }
 }
 
+/// An error where a question is about heaps, and none was saved.
+fn needs_heap(case: &Case) -> Result<()> {
+    anyhow::ensure!(!case.evidence.has_no_heap(), "{}", text::NO_HEAP);
+    Ok(())
+}
+
 /// The process with a PID, or an error that names those there are.
 fn process(case: &Case, pid: u32) -> Result<&Member> {
     // A PID inside a namespace may be another process's on the host: the host's comes first.

@@ -34,9 +34,9 @@ pub(super) struct LocksArgs {
     json: bool,
 }
 
-/// Threads, and of the pools only what names locks.
+/// Threads, and of the shared pool what names the locks.
 fn case(input: &InputArgs) -> Result<Case> {
-    input.case(CaseOptions { threads: true, ..CaseOptions::default() })
+    input.case(CaseOptions { threads: true, without_pools: true, ..CaseOptions::default() })
 }
 
 impl ThreadsArgs {

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 
-use super::{InputArgs, process};
+use super::{InputArgs, needs_heap, process};
 use crate::addr::Addr;
 use crate::case::{Case, CaseOptions, Member};
 use crate::report::{RefsReport, Tame, WhyReport, is_process, text};
@@ -44,6 +44,7 @@ impl Question {
     fn case(&self) -> Result<Case> {
         let options = CaseOptions { keep_used: true, ..CaseOptions::default() };
         let case = self.input.case(options)?;
+        needs_heap(&case)?;
         if let Some(pid) = self.pid {
             process(&case, pid)?;
         }

@@ -72,7 +72,7 @@ impl ChainBroken {
         if summary.breaks.count == 1 && may_be_unfinished && case.is_allocating(pool) {
             return Finding {
                 rule: self.id(),
-                severity: Severity::Warning,
+                severity: Severity::Note,
                 confidence: Confidence::Possible,
                 summary: format!(
                     "{name}: the chain of fragments is open at one place, and a process stands \

@@ -42,7 +42,7 @@ impl Rule for CheckOverwritten {
             if count == 1 && may_be_unfinished && case.is_allocating(pool) {
                 findings.push(Finding {
                     rule: self.id(),
-                    severity: Severity::Warning,
+                    severity: Severity::Note,
                     confidence: Confidence::Possible,
                     summary: format!(
                         "{}: 1 fragment is half changed, and a process stands inside its allocator",

@@ -1,6 +1,6 @@
 //! Threads that burn a whole CPU without asking the kernel for anything.
 
-use super::waiting::{innermost, thread_name};
+use super::waiting::{innermost, stands, thread_name};
 use super::{Confidence, Finding, Rule, Severity, fact};
 use crate::case::Case;
 use crate::threads::{SWITCHES_OF_FREEZE, ThreadView};
@@ -37,7 +37,7 @@ impl CpuLoop {
             return None;
         }
         let name = thread_name(case, index);
-        let at = thread.own_frame().map_or_else(|| "code without a name".to_owned(), |f| f.words());
+        let at = stands(thread).unwrap_or_else(|| "code of no module".to_owned());
         Some(Finding {
             rule: self.id(),
             severity: Severity::Error,

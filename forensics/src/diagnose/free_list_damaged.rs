@@ -35,7 +35,10 @@ impl Rule for FreeListDamaged {
             findings.push(match is_half_changed(&faults.kept) {
                 true => Finding {
                     rule: self.id(),
-                    severity: Severity::Warning,
+                    severity: match case.is_allocating(pool) {
+                        true => Severity::Note,
+                        false => Severity::Warning,
+                    },
                     confidence: Confidence::Possible,
                     summary: format!("{name}: one list of free fragments is half changed"),
                     facts,

@@ -44,6 +44,7 @@ impl LockHeld {
             holder.map(|holder| fact_at(lock.at, format!("its holder: {}", how_known(holder)))),
         );
         facts.extend(waiters.iter().flat_map(|wait| behind(case, wait)));
+        facts.extend(nobody_else(case, lock, &waiters).map(fact));
         let view = holder.and_then(|holder| case.threads.get(holder.thread?));
         facts.extend(view.map(|view| fact(format!("the holder's stack: {}", way(view)))));
         let inferred =
@@ -62,6 +63,19 @@ impl LockHeld {
             advice: advice(case, holder),
         })
     }
+}
+
+/// What follows for a lock without a known holder where every thread that does not wait for it is
+/// idle.
+fn nobody_else(case: &Case, lock: &Lock, waiters: &[&Wait]) -> Option<&'static str> {
+    let waits = |thread: usize| waiters.iter().any(|wait| wait.thread == thread);
+    let idle = |thread: usize| matches!(case.doing(thread), Doing::Idle { .. });
+    let taken = lock.holder.is_none() && lock.word != Some(0);
+    let others_idle = (0..case.threads.len()).all(|thread| waits(thread) || idle(thread));
+    (taken && others_idle && case.missing_processes().is_empty()).then_some(
+        "every other thread is idle: one of the waiters has taken the lock before, somebody went \
+         back to work without giving it back, or its holder has ended",
+    )
 }
 
 fn holder_waits(case: &Case, lock: &Lock) -> bool {

@@ -39,6 +39,18 @@ pub(super) fn innermost(view: &ThreadView, count: usize) -> String {
     }
 }
 
+/// Where a thread stands: its innermost function outside the C library, and, where that has no name,
+/// the one with a name that it is called from.
+pub(super) fn stands(view: &ThreadView) -> Option<String> {
+    let own = view.own_frame()?;
+    let named = view.frames.iter().skip_while(|frame| !std::ptr::eq(*frame, own));
+    let named = named.filter(|frame| !frame.is_c_library()).find_map(NamedFrame::function);
+    Some(match named.filter(|_| own.function().is_none()) {
+        Some(named) => format!("{}, called from {named}", own.words()),
+        None => own.words(),
+    })
+}
+
 /// That a thread waits for a lock, where, and for how long.
 pub(super) fn waits(case: &Case, wait: &Wait) -> Fact {
     let name = thread_name(case, wait.thread);
@@ -71,8 +83,8 @@ pub(super) fn holder_does(case: &Case, holder: &Holder) -> String {
     match (holder.presence, holder.thread) {
         (Presence::Captured, Some(thread)) => {
             let doing = case.doing(thread);
-            let at = case.threads.get(thread).and_then(ThreadView::own_frame);
-            let at = at.map(|frame| format!(" in {}", frame.words())).unwrap_or_default();
+            let at = case.threads.get(thread).and_then(stands);
+            let at = at.map(|at| format!(" in {at}")).unwrap_or_default();
             format!("which is {doing}{at}")
         }
         (Presence::Ended, _) => "which has ended, so that nobody will release it".to_owned(),

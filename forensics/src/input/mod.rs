@@ -313,6 +313,11 @@ impl Evidence {
         parsed.map_err(|why| self.gaps.push(Gap::new(found.path.clone(), why))).ok()
     }
 
+    /// Whether heaps were left out on purpose: it is a bundle of stacks only.
+    pub fn has_no_heap(&self) -> bool {
+        self.header.as_ref().is_some_and(|header| header.holds == bundle::Holds::Stacks)
+    }
+
     /// A text member, as far as it is there.
     pub fn text(&self, path: &str) -> Option<String> {
         self.text_up_to(path, LARGEST_TEXT)

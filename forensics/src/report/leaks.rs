@@ -40,6 +40,9 @@ pub struct LeakReport {
     /// How `content` is shown.
     #[serde(skip)]
     pub shown: Shown,
+    /// Heaps were left out of the bundle on purpose.
+    #[serde(skip)]
+    pub no_heap: bool,
 }
 
 impl LeakReport {
@@ -133,6 +136,7 @@ impl LeakReport {
             gaps: case.gaps.clone(),
             dump,
             shown: options.shown,
+            no_heap: case.evidence.has_no_heap(),
         })
     }
 }

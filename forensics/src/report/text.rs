@@ -18,6 +18,7 @@ use crate::units::{milliseconds, size};
 pub use leaks::leaks;
 pub use locks::locks;
 pub(in crate::report) use paper::{lines, table, wrapped};
+pub use pools::NO_HEAP;
 use pools::pools;
 pub use threads::threads;
 pub use why::{refs, why};

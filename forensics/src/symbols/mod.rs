@@ -12,6 +12,7 @@ mod dwarf;
 mod linkage;
 mod mini;
 mod names;
+mod vdso;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::gap::Gap;
 use crate::modules::Module;
 
 pub use self::debuginfod::caches as debuginfod_caches;
+pub use self::vdso::vdso;
 
 /// Where debug files may come from besides the modules themselves.
 #[derive(Clone, Debug, Default)]
@@ -86,11 +88,11 @@ pub struct Symbols {
     modules: Mutex<HashMap<Key, Arc<Names>>>,
 }
 
-/// Which modules have the same names: by build ID, else by the file that serves.
+/// Which modules have the same names: those of the same build ID and file.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Key {
-    BuildId(String),
-    File(String),
+struct Key {
+    build_id: Option<String>,
+    file: Option<String>,
 }
 
 impl Symbols {
@@ -105,11 +107,12 @@ impl Symbols {
     /// For a caller's frame pass the address before the return address; the return address may
     /// belong to the next line or even the next function.
     pub fn locate(&self, module: &Module, at: Addr) -> Vec<CodePlace> {
-        let key = match (&module.build_id, &module.file) {
-            (Some(build_id), _) => Key::BuildId(build_id.clone()),
-            (None, Ok(file)) => Key::File(file.origin.clone()),
-            (None, Err(_)) => return Vec::new(),
-        };
+        let file = module.file.as_ref().ok();
+        let key =
+            Key { build_id: module.build_id.clone(), file: file.map(|file| file.origin.clone()) };
+        if key.build_id.is_none() && key.file.is_none() {
+            return Vec::new();
+        }
         let names = {
             let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(modules.entry(key).or_insert_with(|| Arc::new(Names::of(module))))

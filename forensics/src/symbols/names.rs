@@ -147,9 +147,9 @@ impl Names {
     /// The stub of the procedure linkage table at an address.
     fn stub(&self, value: u64) -> Option<Named> {
         let file = self.file.as_ref()?;
-        let is_stub = file.section_at(value).is_some_and(|section| section.starts_with(".plt"));
-        let linkage = || self.linkage.get_or_init(|| Linkage::read(file));
-        Some((linkage().at(value, file).filter(|_| is_stub)?, NameSource::LinkageTable))
+        file.section_at(value).filter(|section| section.starts_with(".plt"))?;
+        let linkage = self.linkage.get_or_init(|| Linkage::read(file));
+        Some((linkage.at(value, file)?, NameSource::LinkageTable))
     }
 
     fn is_debug_only(&self) -> bool {
@@ -158,8 +158,7 @@ impl Names {
 }
 
 fn info(file: &Arc<ModuleFile>, files: &DebugFiles) -> Option<DebugInfo> {
-    let alternate = files.alternate(file);
-    DebugInfo::read(file, alternate.as_ref()).unwrap_or_else(|why| {
+    DebugInfo::read(file, || files.alternate(file)).unwrap_or_else(|why| {
         files.note(Gap::new(format!("debug information in {}", file.origin), why));
         None
     })

@@ -10,8 +10,9 @@ use rayon::prelude::*;
 
 use crate::activity::{Activity, Progress, SystemCall, ThreadActivity};
 use crate::core::Thread;
+use crate::modules::Module;
 use crate::process::Process;
-use crate::symbols::{CodePlace, Symbols};
+use crate::symbols::{CodePlace, Symbols, vdso};
 use crate::unwind::{End, Frame, Stack, Unwinder};
 
 /// A thread of the case.
@@ -126,6 +127,7 @@ pub fn threads(
     activity: &Activity,
 ) -> Vec<ThreadView> {
     let unwinder = Unwinder::new(process);
+    let vdso = vdso(process);
     let view = |thread: &Thread| {
         let Stack { frames, end } = unwinder.stack(thread);
         let known = process.pid.and_then(|pid| activity.thread(pid, thread.tid));
@@ -135,7 +137,10 @@ pub fn threads(
             tid: thread.tid,
             name: recorded.or_else(|| known.map(|known| known.name.clone())),
             signal: thread.signal,
-            frames: frames.into_iter().map(|frame| named(frame, process, symbols)).collect(),
+            frames: frames
+                .into_iter()
+                .map(|frame| named(frame, process, vdso.as_ref(), symbols))
+                .collect(),
             end,
             call: waiting_call(thread, process),
             activity: known.cloned(),
@@ -152,9 +157,10 @@ fn waiting_call(thread: &Thread, process: &Process) -> Option<SystemCall> {
     waits.then(|| call.as_made(&process.memory))
 }
 
-fn named(frame: Frame, process: &Process, symbols: &Symbols) -> NamedFrame {
+fn named(frame: Frame, process: &Process, vdso: Option<&Module>, symbols: &Symbols) -> NamedFrame {
     let at = frame.lookup();
-    let Some(module) = process.modules.covering(at) else {
+    let vdso = vdso.filter(|vdso| vdso.range.contains(at));
+    let Some(module) = process.modules.covering(at).or(vdso) else {
         return NamedFrame { frame, module: None, address_in_file: None, places: Vec::new() };
     };
     let back = frame.pc.offset_from(at).unwrap_or(0);

@@ -11,6 +11,8 @@ use super::view::{Doubt, Record, View, ensure};
 use super::{Described, Table, agreeing};
 use crate::addr::Addr;
 use crate::layout::{Layout, NoField};
+use crate::memory::Memory as _;
+use crate::process::Process;
 
 pub(super) struct Htable;
 
@@ -81,6 +83,30 @@ impl Table for Htable {
             Ok(held)
         })
     }
+}
+
+/// More hash tables than any configuration has.
+const MOST_TABLES: usize = 1000;
+
+/// The slot that a lock belongs to, for a person: `array` is the fragment that holds it. One of the
+/// module's tables must lead to just that fragment, and the lock must stand where slots have theirs.
+pub fn slot_of(process: &Process, array: Addr, lock: Addr) -> Option<String> {
+    let offset = lock.offset_from(array)?;
+    if offset % SLOT != SLOT_LOCK {
+        return None;
+    }
+    let module = process.modules.iter().find(|module| module.name() == "htable.so")?;
+    let memory = &process.memory;
+    let first = memory.pointer(module.symbol("_ht_root")?).ok()?;
+    let field = |table: Addr, offset: u64| memory.pointer(table.checked_add(offset)?).ok();
+    let name = KNOWN.iter().find_map(|(_, shape)| {
+        let next = |table: &Addr| field(*table, shape.next).filter(|next| !next.is_null());
+        let mut tables = std::iter::successors(Some(first), next).take(MOST_TABLES);
+        let table = tables.find(|table| field(*table, shape.entries) == Some(array))?;
+        let length = memory.int(table.checked_add(NAME_LENGTH)?).ok()?;
+        memory.text(field(table, NAME)?, usize::try_from(length).ok()?.min(64)).ok()
+    })?;
+    Some(format!("the lock of slot {} of hash table {name}", offset / SLOT))
 }
 
 /// What a table adds up to.

@@ -20,6 +20,7 @@ mod tests;
 
 pub use clock::Clock;
 pub use held::{Held, PastEnd, TableLayout};
+pub use htable::slot_of;
 
 use crate::addr::Addr;
 use crate::gap::Gap;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::paper::{lines, table, wrapped};
-use super::{findings, gaps};
+use super::{NO_HEAP, findings, gaps};
 use crate::case::{Level, Trust};
 use crate::report::{LeakReport, LostReport, PoolLoss, held};
 use crate::units::{count, size};
@@ -15,6 +15,10 @@ use crate::units::{count, size};
 pub fn leaks(report: &LeakReport, top: usize, out: &mut dyn Write) -> io::Result<()> {
     let (start_up, own): (Vec<&LostReport>, Vec<&LostReport>) =
         report.unreachable.iter().partition(|lost| lost.start_up == lost.fragments);
+    if report.no_heap {
+        writeln!(out, "{NO_HEAP} Whether anything is lost is not known.\n")?;
+        return gaps(&report.gaps, out);
+    }
     trust(&report.confidence, out)?;
     if report.pools.is_empty() {
         writeln!(out, "No pool was read: whether anything is lost is not known\n")?;

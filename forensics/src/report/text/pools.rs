@@ -10,11 +10,18 @@ use crate::report::model::{FragmentationReport, PoolReport, Report, UnusableRepo
 use crate::report::owners::OwnerReport;
 use crate::units::{count, share, size};
 
+/// What is said instead of pools where heaps were left out on purpose.
+pub const NO_HEAP: &str =
+    "No heap is in this bundle: it was taken with --stacks-only, for registers, stacks and /proc.";
+
 /// All pools of a report.
 ///
 /// # Errors
 /// Those of `out`.
 pub(super) fn pools(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.bundle.as_ref().is_some_and(|header| header.holds == bundle::Holds::Stacks) {
+        return writeln!(out, "{NO_HEAP}\n");
+    }
     if report.pools.is_empty() {
         return writeln!(out, "No Kamailio pool was found.\n");
     }

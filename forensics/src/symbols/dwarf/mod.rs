@@ -73,17 +73,18 @@ pub(super) struct DebugInfo {
 }
 
 impl DebugInfo {
-    /// Finds a file's debug information; `None` if it has none.
+    /// Finds a file's debug information; `None` if it has none. Only if it has some is `alternate`
+    /// asked for the file that `dwz` split off: stripped modules, too, name one.
     ///
     /// # Errors
     /// Words for a person.
     pub(super) fn read(
         file: &Arc<ModuleFile>,
-        alternate: Option<&Arc<ModuleFile>>,
+        alternate: impl FnOnce() -> Option<Arc<ModuleFile>>,
     ) -> Result<Option<Self>, String> {
         let Some(sections) = Sections::read(file)? else { return Ok(None) };
-        let alternate = match alternate {
-            Some(file) => Sections::read(file)?.map(Part::new),
+        let alternate = match alternate() {
+            Some(file) => Sections::read(&file)?.map(Part::new),
             None => None,
         };
         Ok(Some(Self { primary: Part::new(sections), alternate, ranges: OnceLock::new() }))

@@ -8,177 +8,29 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod program;
+mod server;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
 use forensics::bytes::Blob;
 use forensics::modules::{Module, ModuleFile};
 use forensics::symbols::{NameSource, SymbolOptions, Symbols};
 use forensics::{Addr, AddrRange};
-use object::Object as _;
 use serde::Deserialize;
-use serde_json::Value;
 use testbed::tools::{self, PATIENCE, run};
-use testbed::gdb;
 
-/// The program, its parts, and what gdb says of its core.
-struct Program {
-    folder: PathBuf,
-    /// With everything, as the compiler made it.
-    whole: PathBuf,
-    /// What ran: stripped, with the name of its debug file.
-    stripped: PathBuf,
-    debug_file: PathBuf,
-    build_id: String,
-    core: PathBuf,
-    /// Its stack by gdb, innermost first, without the C library's frames.
-    stack: Vec<Frame>,
-}
-
-/// What is compared of a frame: the function without parameters, the file's name, the line, and
-/// whether it was inlined.
-type Frame = (Option<String>, Option<String>, Option<u64>, bool);
-
-/// Made once for all tests of this file.
-#[track_caller]
-fn program() -> &'static Program {
-    static PROGRAM: OnceLock<Option<Program>> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| std::panic::catch_unwind(make).ok());
-    program.as_ref().expect("the program could be made; the first test says why not")
-}
-
-fn make() -> Program {
-    let folder = tools::scratch("symbols");
-    let [whole, stripped, debug_file, core] =
-        ["whole", "names", "names.debug", "core"].map(|name| folder.join(name));
-    let source = tools::workspace().join("testbed/config/names.cpp");
-    tool("g++", &["-O2", "-g", "-rdynamic", "-Wl,--build-id=sha1", "-o"], &[&whole, &source]);
-    tool("objcopy", &["--only-keep-debug"], &[&whole, &debug_file]);
-    let link = format!("--add-gnu-debuglink={}", debug_file.display());
-    tool("objcopy", &["--strip-all", &link], &[&whole, &stripped]);
-    // Where gdb and we would find it beside the program.
-    let elsewhere = folder.join("debug");
-    fs::create_dir(&elsewhere).unwrap();
-    fs::rename(&debug_file, elsewhere.join("names.debug")).unwrap();
-
-    let mut running = Command::new(&stripped).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    gdb::gcore(running.id(), &core);
-    running.kill().unwrap();
-    running.wait().unwrap();
-
-    let bytes = fs::read(&whole).unwrap();
-    let build_id = object::File::parse(&*bytes).unwrap().build_id().unwrap().unwrap().to_vec();
-    let build_id = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let stack = stack_by_gdb(&whole, &core);
-    let debug_file = elsewhere.join("names.debug");
-    Program { folder, whole, stripped, debug_file, build_id, core, stack }
-}
-
-fn tool(name: &str, options: &[&str], files: &[&Path]) {
-    run(Command::new(name).args(options).args(files), PATIENCE).expect(&[0]);
-}
-
-fn stack_by_gdb(whole: &Path, core: &Path) -> Vec<Frame> {
-    #[derive(Deserialize)]
-    struct ByGdb {
-        function: Option<String>,
-        file: Option<String>,
-        line: u64,
-        inlined: bool,
-    }
-    let frames: Vec<ByGdb> = ask_gdb(&[whole, core]);
-    let is_own = |frame: &ByGdb| {
-        frame.file.as_ref().is_some_and(|file| file.ends_with("/testbed/config/names.cpp"))
-    };
-    let own = frames.into_iter().filter(is_own);
-    own.map(|frame| {
-        let name = frame.file.as_deref().map(file_name);
-        (frame.function.as_deref().map(plain), name, Some(frame.line), frame.inlined)
-    })
-    .collect()
-}
-
-/// What `config/names.py` prints in gdb.
-fn ask_gdb<T: for<'a> Deserialize<'a>>(files: &[&Path]) -> T {
-    let mut command = Command::new("gdb");
-    command.env_remove("DEBUGINFOD_URLS").args(["-nx", "-batch"]);
-    command.args(["-iex", "set debuginfod enabled off"]).args(files);
-    command.arg("-x").arg(tools::workspace().join("testbed/config/names.py"));
-    let finished = run(&mut command, PATIENCE).expect(&[0]);
-    let text = finished.text();
-    let line = text.lines().rfind(|line| line.starts_with(['[', '{'])).expect("gdb's answer");
-    serde_json::from_str(line).unwrap()
-}
-
-/// A function without its parameters, which gdb gives for some names and we for others:
-/// `(anonymous namespace)::f(int)` is `(anonymous namespace)::f`.
-fn plain(name: &str) -> String {
-    let mut open = 0;
-    for (at, character) in name.char_indices().rev() {
-        match character {
-            ')' => open += 1,
-            '(' => open -= 1,
-            _ => {}
-        }
-        if open == 0 && character == '(' {
-            return name[..at].to_owned();
-        }
-        if open == 0 {
-            break;
-        }
-    }
-    name.to_owned()
-}
-
-fn file_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_owned()
-}
-
-/// `forensics threads` about the core, with nothing of this host's environment.
-fn threads(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
-    let mut command = tools::forensics();
-    for variable in ["DEBUGINFOD_URLS", "DEBUGINFOD_CACHE_PATH", "XDG_CACHE_HOME"] {
-        command.env_remove(variable);
-    }
-    command.env("HOME", program().folder.join("no-home")).envs(environment.iter().copied());
-    command.args(["threads", "--json"]).args(arguments).arg(&program().core);
-    command
-}
-
-/// Our frames of the program, and the report.
-fn ours(command: &mut Command) -> (Vec<Frame>, Value) {
-    let report: Value = run(command, PATIENCE).expect(&[0, 1]).json();
-    let frames = report["processes"][0]["threads"][0]["frames"].as_array().unwrap().clone();
-    let own = frames.iter().filter(|frame| frame["module"] == "names");
-    let frame = |frame: &Value| {
-        let file = frame["file"].as_str().map(file_name);
-        let inlined = frame["inlined"].as_bool().unwrap();
-        (frame["function"].as_str().map(plain), file, frame["line"].as_u64(), inlined)
-    };
-    // Behind `main` comes `_start`, which has neither file nor line.
-    let is_start = |frame: &Frame| frame.0.as_deref() == Some("_start");
-    (own.map(frame).filter(|frame| !is_start(frame)).collect(), report)
-}
-
-/// Whether a gap's text holds all these words.
-fn has_gap(report: &Value, words: &[&str]) -> bool {
-    let gaps = report["gaps"].as_array().unwrap();
-    gaps.iter().any(|gap| words.iter().all(|word| gap.to_string().contains(word)))
-}
+use self::program::{ask_gdb, build_id, has_gap, ours, plain, program, threads, tool};
+use self::server::{Server, environment};
 
 #[test]
 fn names_files_lines_and_inlined_calls_are_gdbs_whatever_way_the_debug_file_is_found() {
     let program = program();
-    assert_eq!(program.stack.len(), 11, "{:?}", program.stack);
+    assert_eq!(program.stack.len(), 8, "{:?}", program.stack);
     let folder = tools::scratch("symbols-found");
     let (first, rest) = program.build_id.split_at(2);
     let ways = [
@@ -215,8 +67,8 @@ fn compressed_debug_information_and_such_that_dwz_split_are_read() {
     assert_eq!(found, program.stack, "{report}");
 
     let split = folder.join("split");
-    let [first, second, common] = ["names.debug", "other.debug", ".dwz/common.debug"]
-        .map(|name| split.join(name));
+    let [first, second, common] =
+        ["names.debug", "other.debug", ".dwz/common.debug"].map(|name| split.join(name));
     fs::create_dir_all(common.parent().unwrap()).unwrap();
     fs::copy(&program.debug_file, &first).unwrap();
     // Only what two files have in common is split off.
@@ -238,15 +90,12 @@ fn compressed_debug_information_and_such_that_dwz_split_are_read() {
 fn without_debug_files_only_exported_functions_have_names() {
     let (found, report) = ours(&mut threads(&[], &[]));
     let names: Vec<_> = found.iter().map(|(function, ..)| function.as_deref()).collect();
-    let expected = [
-        None,
-        Some("calls::Ring<long>::turn"),
-        Some("calls::route"),
-        None,
-        Some("main"),
-    ];
+    let expected =
+        [None, Some("calls::Ring<long>::turn"), Some("calls::route"), None, Some("main")];
     assert_eq!(names, expected, "{report}");
-    assert!(found.iter().all(|(_, file, line, inlined)| file.is_none() && line.is_none() && !inlined));
+    assert!(
+        found.iter().all(|(_, file, line, inlined)| file.is_none() && line.is_none() && !inlined)
+    );
     let frames = report["processes"][0]["threads"][0]["frames"].as_array().unwrap();
     let own = frames.iter().filter(|frame| frame["module"] == "names");
     assert!(own.clone().all(|frame| frame["address_in_file"].is_string()), "{report}");
@@ -266,68 +115,10 @@ fn a_debug_file_of_another_build_is_named_with_both_build_ids() {
     let place = folder.join(".build-id").join(first);
     fs::create_dir_all(&place).unwrap();
     fs::copy(&other, place.join(format!("{rest}.debug"))).unwrap();
-    let bytes = fs::read(&other).unwrap();
-    let own = object::File::parse(&*bytes).unwrap().build_id().unwrap().unwrap().to_vec();
-    let own: String = own.iter().map(|byte| format!("{byte:02x}")).collect();
+    let own = build_id(&other);
     let (found, report) = ours(&mut threads(&["--debug-dir", folder.to_str().unwrap()], &[]));
     assert!(found.iter().all(|(_, file, ..)| file.is_none()), "{report}");
     assert!(has_gap(&report, &[&program.build_id, &own]), "{}", report["gaps"]);
-}
-
-/// A debuginfod server, alone with its own loopback interface.
-struct Server {
-    child: Child,
-}
-
-/// Any port: no other program is in the namespace.
-const PORT: &str = "8002";
-
-impl Server {
-    fn start(files: &Path) -> Self {
-        let mut command = Command::new("unshare");
-        let script = "ip link set lo up && exec debuginfod -d :memory: -p \"$1\" -F \"$2\"";
-        command.args(["--net", "sh", "-euc", script, "sh", PORT]).arg(files);
-        // It takes the servers that it may ask on from its environment.
-        command.env_remove("DEBUGINFOD_URLS").stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self { child: command.spawn().unwrap() };
-        let end = Instant::now() + Duration::from_secs(60);
-        let folder = tools::scratch("symbols-server-ready");
-        let ready = |number: u32| {
-            // The client remembers for a while what no server had: a cache for each question.
-            let cache = folder.join(number.to_string());
-            let mut find = server.beside("debuginfod-find");
-            find.args(["debuginfo", &program().build_id]).envs(environment(&cache));
-            run(&mut find, PATIENCE).status.success()
-        };
-        let mut number = 0;
-        while !ready(number) {
-            assert!(Instant::now() < end, "the server has not found the debug file");
-            std::thread::sleep(Duration::from_millis(100));
-            number += 1;
-        }
-        server
-    }
-
-    /// A command in the server's namespace.
-    fn beside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.child.id())).arg(program);
-        command
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn environment(cache: &Path) -> [(&'static str, String); 2] {
-    [
-        ("DEBUGINFOD_URLS", format!("http://127.0.0.1:{PORT}")),
-        ("DEBUGINFOD_CACHE_PATH", cache.display().to_string()),
-    ]
 }
 
 #[test]
@@ -440,7 +231,7 @@ fn every_address_of_the_program_has_gdbs_names_and_lines() {
         described += 1;
         inlined += usize::from(found.len() > 1);
     }
-    assert!(described > 300 && inlined > 100, "{described}, {inlined}");
+    assert!(described > 300 && inlined > 50, "{described}, {inlined}");
 
     let stripped = module(&program().stripped);
     let mut named = 0;
