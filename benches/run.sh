@@ -48,3 +48,4 @@ python3 "$root/benches/measure.py" "$runs" "$truth" "$core" "$directory/bin/bigp
 
 BENCH_DIR=$directory python3 "$root/benches/pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 8
 python3 "$root/benches/stacks_pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 64
+BENCH_DIR=$directory python3 "$root/benches/unwind.py" "$runs" "$directory/bin/pause_target" "$FORENSICS" 1024 64

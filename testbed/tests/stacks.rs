@@ -5,8 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test stops at the first surprise, and says how much it compared"
+    reason = "a test stops at the first surprise"
 )]
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::addr::{Addr, AddrRange};
 use crate::heap;
 use crate::memory::{Content, Known, Memory, Segment, Why};
+use crate::modules::Module;
 use crate::process::Process;
 
 /// Whose memory a pool is.
@@ -112,6 +113,10 @@ pub fn find(process: &Process) -> Roots {
     if wanted.is_empty() {
         return roots;
     }
+    let no_trace = wanted.len() == 2 && wanted.iter().all(|(_, why)| why.is_none());
+    if no_trace && has_every_file(process) && !looks_like_kamailio(process) {
+        return roots;
+    }
     let found = by_shape(process);
     let is_wanted = |root: &PoolRoot| wanted.iter().any(|(kind, _)| *kind == root.kind);
     roots.pools.extend(found.into_iter().filter(is_wanted));
@@ -169,6 +174,14 @@ fn why_not_found(process: &Process, kind: PoolKind) -> String {
             "no symbol leads to it, and no such block is in the core (coredump_filter?)".to_owned()
         }
     }
+}
+
+/// Whether the files of all modules are at hand: then no symbol is missing by chance, and a program
+/// without roots need not be searched.
+fn has_every_file(process: &Process) -> bool {
+    let mut modules = process.modules.iter().peekable();
+    let whole = |module: &Module| module.file.as_ref().is_ok_and(|file| !file.debug_only);
+    modules.peek().is_some() && modules.all(whole)
 }
 
 /// Whether the process has a name or a file of Kamailio's.

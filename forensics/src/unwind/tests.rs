@@ -11,6 +11,7 @@ use crate::bytes::Blob;
 use crate::core::{CoreFile, Load, Notes, Writer};
 use crate::memory::{Content, Segment, SegmentMap};
 use crate::modules::ModuleMap;
+use crate::num::wide;
 use crate::unwind::registers::{RIP, RSP};
 
 /// Where the image lies, and its code in it.
@@ -77,16 +78,16 @@ fn image(functions: &[Function]) -> Vec<u8> {
             image[at..at + 8].copy_from_slice(&word.to_le_bytes());
         }
     };
-    let (length, header, entries) = (IMAGE_LENGTH as u64, HEADER as u64, ENTRIES as u64);
+    let (length, header, entries) = (wide(IMAGE_LENGTH), wide(HEADER), wide(ENTRIES));
     program(0, [5 << 32 | 1, 0, 0, 0, length, length]);
     program(1, [4 << 32 | 0x6474_e550, header, header, header, 0x800, 0x800]);
 
     let mut table = common(b"zR");
-    let of_signals = table.len() as u64;
+    let of_signals = wide(table.len());
     table.extend(common(b"zRS"));
     let mut pairs = Vec::new();
     for function in functions {
-        let place = entries + table.len() as u64;
+        let place = entries + wide(table.len());
         let shared = entries + if function.is_signal_frame { of_signals } else { 0 };
         let mut body = distance(place + 4, shared).to_vec();
         body.extend(distance(function.start - IMAGE, place + 8));
@@ -121,7 +122,7 @@ fn put(image: &mut [u8], address: u64, bytes: &[u8]) {
 
 fn memory(start: u64, bytes: Vec<u8>, writable: bool) -> Segment {
     Segment {
-        range: crate::AddrRange::new(Addr(start), bytes.len() as u64),
+        range: crate::AddrRange::new(Addr(start), wide(bytes.len())),
         writable: Some(writable),
         content: Content::Bytes { blob: Blob::from_bytes(bytes), offset: 0 },
     }

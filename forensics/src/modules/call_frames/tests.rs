@@ -80,7 +80,7 @@ fn an_absurdly_long_entry_is_refused() {
     table.extend(28_u32.to_le_bytes());
     table.extend(0x1000_u64.to_le_bytes());
     table.extend(0x100_u64.to_le_bytes());
-    table.resize(table.len() + length as usize + 1, 0);
+    table.resize(table.len() + crate::num::narrow(length.into()) + 1, 0);
     let entries = Section { bytes: Blob::from_bytes(table), address: 0x4000 };
     let tables = CallFrames { tables: vec![Table::new(Kind::Eh, entries, None)] };
     let said = tables.at(0x1050, &mut Scratch::new()).unwrap_err();
