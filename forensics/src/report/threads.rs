@@ -82,7 +82,7 @@ pub struct StackFrame {
     pub line: Option<u32>,
     /// How it was found.
     pub trust: FrameTrust,
-    /// The canonical frame address: the stack pointer before the call.
+    /// The canonical frame address: the caller's stack pointer after the return.
     pub cfa: Option<Addr>,
     /// Whether the function was inlined into the next frame's.
     pub inlined: bool,
