@@ -24,8 +24,8 @@ use forensics::{Addr, AddrRange};
 use object::Object as _;
 use serde::Deserialize;
 use serde_json::Value;
-use testbed::tools::{self, PATIENCE, run};
 use testbed::gdb;
+use testbed::tools::{self, PATIENCE, run};
 
 /// The program, its parts, and what gdb says of its core.
 struct Program {
@@ -215,8 +215,8 @@ fn compressed_debug_information_and_such_that_dwz_split_are_read() {
     assert_eq!(found, program.stack, "{report}");
 
     let split = folder.join("split");
-    let [first, second, common] = ["names.debug", "other.debug", ".dwz/common.debug"]
-        .map(|name| split.join(name));
+    let [first, second, common] =
+        ["names.debug", "other.debug", ".dwz/common.debug"].map(|name| split.join(name));
     fs::create_dir_all(common.parent().unwrap()).unwrap();
     fs::copy(&program.debug_file, &first).unwrap();
     // Only what two files have in common is split off.
@@ -238,15 +238,12 @@ fn compressed_debug_information_and_such_that_dwz_split_are_read() {
 fn without_debug_files_only_exported_functions_have_names() {
     let (found, report) = ours(&mut threads(&[], &[]));
     let names: Vec<_> = found.iter().map(|(function, ..)| function.as_deref()).collect();
-    let expected = [
-        None,
-        Some("calls::Ring<long>::turn"),
-        Some("calls::route"),
-        None,
-        Some("main"),
-    ];
+    let expected =
+        [None, Some("calls::Ring<long>::turn"), Some("calls::route"), None, Some("main")];
     assert_eq!(names, expected, "{report}");
-    assert!(found.iter().all(|(_, file, line, inlined)| file.is_none() && line.is_none() && !inlined));
+    assert!(
+        found.iter().all(|(_, file, line, inlined)| file.is_none() && line.is_none() && !inlined)
+    );
     let frames = report["processes"][0]["threads"][0]["frames"].as_array().unwrap();
     let own = frames.iter().filter(|frame| frame["module"] == "names");
     assert!(own.clone().all(|frame| frame["address_in_file"].is_string()), "{report}");
