@@ -65,7 +65,7 @@ impl Sample {
 #[track_caller]
 fn report(core: &Path) -> Value {
     let mut command = tools::forensics();
-    command.args(["threads", "--json", "--this-host"]).arg(core);
+    command.args(["threads", "--json"]).arg(core);
     tools::run(&mut command, Duration::from_secs(120)).expect(&[0, 1]).json()
 }
 
@@ -302,8 +302,7 @@ fn a_shutdown_that_hangs_is_secondary() {
     .map(str::to_owned)
     .to_vec();
     // futex(lock, FUTEX_WAIT, word, NULL)
-    let arguments =
-        [("rdi", 202), ("rsi", lock), ("rdx", 0), ("rcx", word), ("r8", 0), ("r9", 0)];
+    let arguments = [("rdi", 202), ("rsi", lock), ("rdx", 0), ("rcx", word), ("r8", 0), ("r9", 0)];
     commands.extend(arguments.map(|(name, value)| format!("set var ${name} = {value}")));
     commands.push("delete".to_owned());
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();

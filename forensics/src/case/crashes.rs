@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Case, Inside, inside};
 use crate::addr::{Addr, AddrRange};
-use crate::crash::{Crash, Standing};
+use crate::crash::{Access, Crash, Standing};
 use crate::kamailio::PoolKind;
 use crate::memory::Memory as _;
 use crate::places::{Place, Places};
@@ -69,7 +69,10 @@ impl Case {
         let member = self.threads.get(crash.thread).map_or(0, |thread| thread.member);
         let mut wanted: Vec<(&'static str, Addr)> =
             crash.fault.iter().map(|fault| ("fault", fault.address)).collect();
-        let used = crash.instruction.iter().flat_map(|instruction| &instruction.registers);
+        // A jump into nowhere used no register, and an abort has none that matter.
+        let fault = crash.fault.as_ref().filter(|fault| fault.access != Some(Access::Jump));
+        let used = crash.instruction.iter().filter(|_| fault.is_some());
+        let used = used.flat_map(|instruction| &instruction.registers);
         wanted.extend(used.take(REGISTERS).map(|(name, value)| (*name, Addr(*value))));
         let interrupted = crash.interrupted.as_ref().and_then(|interrupted| interrupted.lock);
         let mut addresses: Vec<Addr> = wanted.iter().map(|(_, at)| *at).collect();

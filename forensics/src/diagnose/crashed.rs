@@ -84,7 +84,8 @@ fn facts(case: &Case, view: &CrashView) -> Vec<Fact> {
     if let Some(stack) = case.threads.get(crash.thread) {
         facts.push(fact(format!("its stack: {}", innermost(stack, FUNCTIONS))));
         let at = stack.frames.first().map(|frame| frame.frame.pc);
-        match (&crash.instruction, at) {
+        let is_fault = crash.info.is_none_or(|info| info.sender().is_none());
+        match (&crash.instruction, at.filter(|_| is_fault)) {
             (Ok(found), Some(at)) => facts.push(fact_at(at, format!("at {at}: {}", found.text))),
             (Err(why), _) => facts.push(fact(format!("the instruction is not known: {why}"))),
             _ => {}

@@ -66,6 +66,8 @@ pub struct FaultReport {
     pub kind: &'static str,
     /// The same for a person.
     pub meaning: String,
+    /// All of it in one phrase.
+    pub words: String,
 }
 
 /// An instruction.
@@ -144,6 +146,7 @@ fn crash(case: &Case, view: &CrashView) -> Option<CrashReport> {
             length: fault.length,
             kind: kind(&fault.meaning),
             meaning: fault.meaning.to_string(),
+            words: fault.words(),
         }),
         instruction: instruction.map(|(found, frame)| InstructionReport {
             address: frame.frame.pc,

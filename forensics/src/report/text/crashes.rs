@@ -28,11 +28,9 @@ fn show(crash: &CrashReport, out: &mut dyn Write) -> io::Result<()> {
         wrapped("    why          ", why, out)?;
     }
     if let Some(fault) = &crash.fault {
-        let length = fault.length.map(|length| format!(" of {length} bytes")).unwrap_or_default();
-        let access = fault.access.map_or("access", |access| access.name());
         let source = if fault.from_kernel { "" } else { " (by the registers)" };
-        let text = format!("{access}{length} at {}{source}: {}", fault.address, fault.meaning);
-        wrapped("    fault        ", &text, out)?;
+        wrapped("    fault        ", &format!("{}{source}", fault.words), out)?;
+        crash.nearby.iter().filter(|n| n.what == "fault").try_for_each(|n| memory(n, out))?;
     }
     if let Some(found) = &crash.instruction {
         let text = format!("{}: {}  [{}]", found.address, found.text, found.bytes);
@@ -44,12 +42,15 @@ fn show(crash: &CrashReport, out: &mut dyn Write) -> io::Result<()> {
     if let Some(functions) = &crash.interrupted {
         wrapped("    interrupted  ", &functions.join(" ← "), out)?;
     }
-    crash.nearby.iter().try_for_each(|nearby| memory(nearby, out))
+    crash.nearby.iter().filter(|n| n.what != "fault").try_for_each(|n| memory(n, out))
 }
 
 fn memory(nearby: &NearbyReport, out: &mut dyn Write) -> io::Result<()> {
-    let place = nearby.place.as_deref().unwrap_or("no pointer");
-    wrapped("    ", &format!("{:<12} {}: {place}", nearby.what, nearby.address), out)?;
+    // What the fault's address is stands in the line above.
+    if nearby.what != "fault" {
+        let place = nearby.place.as_deref().unwrap_or("no pointer");
+        wrapped("    ", &format!("{:<12} {}: {place}", nearby.what, nearby.address), out)?;
+    }
     for word in &nearby.words {
         let place = word.place.as_ref().map(|place| format!("  {place}")).unwrap_or_default();
         writeln!(out, "      {:#018x}  {:#018x}{place}", word.address.0, word.value.0)?;
