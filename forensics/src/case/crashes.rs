@@ -7,7 +7,9 @@ use crate::addr::{Addr, AddrRange};
 use crate::crash::{Access, Crash, Standing};
 use crate::kamailio::PoolKind;
 use crate::memory::Memory as _;
+use crate::num::narrow;
 use crate::places::{Place, Places};
+use crate::threads::{NamedFrame, ThreadView};
 
 /// Words that are shown around an address, half of them before it.
 const WORDS: u64 = 8;
@@ -15,6 +17,8 @@ const WORDS: u64 = 8;
 const REGISTERS: usize = 4;
 /// Frames whose registers are searched for damaged fragments.
 const FRAMES: usize = 12;
+/// Bytes of the stack that are searched for them.
+const STACK: u64 = 64 * 1024;
 
 /// A crash and its surroundings.
 #[derive(Clone, Debug)]
@@ -23,7 +27,7 @@ pub struct CrashView {
     pub crash: Crash,
     /// Memory near the fault and near the registers that the instruction uses.
     pub nearby: Vec<Nearby>,
-    /// Damaged fragments that a register of its frames points at: header and pool.
+    /// Damaged fragments that a register or the stack of its frames points at: header and pool.
     pub damaged: Vec<(Addr, String)>,
     /// What the interrupted shutdown waited for, for a person.
     pub lock: Option<(Addr, String)>,
@@ -161,16 +165,33 @@ impl Case {
         Nearby { what, at, place: place(at), neighbours: neighbours.collect(), words }
     }
 
-    /// Damaged fragments whose header or payload a register of the frames holds: the one that the
-    /// memory manager looked at.
+    /// The words on the stack of a thread up to the first function outside the memory manager.
+    fn stack_words(&self, view: &ThreadView) -> Vec<u64> {
+        let manager = |frame: &NamedFrame| frame.functions().any(crate::crash::is_manager);
+        let words = || {
+            let start = Addr(view.frames.first()?.frame.registers.named("rsp")?);
+            let outermost = view.frames.iter().take(FRAMES).rfind(|frame| manager(frame))?;
+            let length = outermost.frame.cfa?.offset_from(start)?.min(STACK);
+            let memory = &self.members.get(view.member)?.process.memory;
+            memory.bytes(start, narrow(length)).ok().map(|bytes| bytes.to_vec())
+        };
+        let bytes = words().unwrap_or_default();
+        bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
+    }
+
+    /// Damaged fragments whose header or payload a register of the frames or their stack holds: the
+    /// one that the memory manager looked at.
     fn damaged_near(&self, crash: &Crash) -> Vec<(Addr, String)> {
         let Some(view) = self.threads.get(crash.thread).filter(|_| crash.is_heap_damage) else {
             return Vec::new();
         };
-        let held = |at: Addr| {
-            let frames = view.frames.iter().take(FRAMES);
-            frames.flat_map(|frame| frame.frame.registers.known()).any(|(_, value)| value == at.0)
-        };
+        let frames = view.frames.iter().take(FRAMES);
+        let mut values: Vec<u64> = frames
+            .flat_map(|frame| frame.frame.registers.known())
+            .map(|(_, value)| value)
+            .collect();
+        values.extend(self.stack_words(view));
+        let held = |at: Addr| values.contains(&at.0);
         let mut found = Vec::new();
         for pool in &self.pools {
             let (Some(walked), Some(member)) = (pool.walked(), self.members.get(pool.member))

@@ -35,8 +35,10 @@ impl Interrupted {
 
 /// The address that a futex call waits at: the kernel gives back all registers but rax, rcx, r11.
 fn lock(frame: &NamedFrame, memory: &dyn Memory) -> Option<Addr> {
-    let call = frame.frame.pc.checked_sub(2)?;
-    if *memory.bytes(call, 2).ok()? != SYSTEM_CALL {
+    // A call that is to be made again after the handler (`SA_RESTART`) is the next instruction.
+    let is_call = |at: Addr| memory.bytes(at, 2).is_ok_and(|code| *code == SYSTEM_CALL);
+    let pc = frame.frame.pc;
+    if !is_call(pc) && !pc.checked_sub(2).is_some_and(is_call) {
         return None;
     }
     let register = |name| frame.frame.registers.named(name);

@@ -21,6 +21,7 @@ pub use address::Meaning;
 pub use instruction::{Access, Instruction, Operand};
 pub use interrupted::Interrupted;
 pub use standing::Standing;
+pub(crate) use standing::is_manager;
 
 use address::is_canonical;
 use instruction::{Bases, LONGEST};

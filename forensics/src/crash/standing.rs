@@ -8,11 +8,6 @@ use crate::memory::Memory;
 use crate::threads::{NamedFrame, ThreadView};
 
 const SIGABRT: u16 = 6;
-const SIGALRM: i32 = 14;
-
-/// From the stack pointer of a handler's return to the `siginfo_t` of the signal: the length of
-/// the kernel's `struct ucontext` on x86-64.
-const SIGNAL_INFO: u64 = 304;
 
 /// Functions of Kamailio and OpenSIPS that run at shutdown only. `shutdown_children` has no name in
 /// a stripped program.
@@ -138,7 +133,7 @@ fn is_foreign(frame: &NamedFrame) -> bool {
 }
 
 /// Functions of Kamailio's memory managers, without those that print.
-pub(super) fn is_manager(function: &str) -> bool {
+pub(crate) fn is_manager(function: &str) -> bool {
     let manager = ["qm_", "fm_", "tlsf_"].iter().any(|start| function.starts_with(start));
     manager && !is_status(function)
 }
@@ -154,24 +149,21 @@ fn was_printing(view: &ThreadView) -> bool {
     library.flat_map(NamedFrame::functions).any(|name| PRINTING.iter().any(|p| name.contains(p)))
 }
 
-/// Abort ← handler of SIGALRM ← … ← shutdown.
+/// Abort ← handler of SIGALRM ← … ← shutdown. The handler has no name in a stripped program, and the
+/// kernel keeps the signal's number for handlers with `SA_SIGINFO` only; so it is known by calling
+/// `abort` itself, during a shutdown.
 fn shutdown_timeout(view: &ThreadView, memory: &dyn Memory) -> Option<Interrupted> {
     if view.signal != SIGABRT {
         return None;
     }
     let at = view.frames.iter().position(|frame| frame.frame.is_signal_frame)?;
-    let (handler, outer) = view.frames.split_at_checked(at)?;
-    let mut outer = outer.iter();
-    let signal_frame = outer.next()?;
-    let signal =
-        signal_frame.frame.registers.named("rsp").and_then(|pointer| {
-            memory.int(crate::addr::Addr(pointer.checked_add(SIGNAL_INFO)?)).ok()
-        });
-    let named = handler.iter().flat_map(NamedFrame::functions).any(|n| n == "sig_alarm_abort");
-    let shuts_down = outer.clone().flat_map(NamedFrame::functions).any(|n| SHUTDOWN.contains(&n));
-    if !(named || signal == Some(SIGALRM) && shuts_down) {
-        return None;
-    }
-    let interrupted: Vec<&NamedFrame> = outer.collect();
-    Some(Interrupted::of(&interrupted, memory))
+    let (inner, outer) = view.frames.split_at_checked(at)?;
+    let mut handler = inner.iter().skip_while(|frame| is_foreign(frame));
+    let (first, rest) = (handler.next()?, handler.next());
+    let is_alarm = first.functions().any(|name| name == "sig_alarm_abort");
+    let is_nameless = first.functions().next().is_none() && rest.is_none();
+    let outer: Vec<&NamedFrame> = outer.iter().skip(1).collect();
+    let mut functions = outer.iter().flat_map(|frame| frame.functions());
+    let shuts_down = functions.any(|name| SHUTDOWN.contains(&name));
+    (is_alarm || is_nameless && shuts_down).then(|| Interrupted::of(&outer, memory))
 }

@@ -45,7 +45,7 @@ pub struct CrashReport {
     pub interrupted: Option<Vec<String>>,
     /// The lock that the interrupted shutdown waited for.
     pub lock: Option<Addr>,
-    /// Damaged fragments that registers of the stack point at.
+    /// Headers of damaged fragments that registers or words of the stack point at.
     pub damaged_fragments: Vec<Addr>,
     /// Memory near the fault and the registers that the instruction uses.
     pub nearby: Vec<NearbyReport>,
