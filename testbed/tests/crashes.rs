@@ -154,7 +154,6 @@ fn each_way_to_die_is_told_as_the_kernel_saw_it() {
     for (way, signal, function, access, kind, cause) in WAYS {
         let core = sample.die(way);
         let crash = crash(&core);
-        eprintln!("{way}: {crash:#}");
         agrees_with_gdb(&sample.program, &core, &crash);
         assert_eq!(crash["signal_name"], *signal, "{way}");
         assert_eq!(crash["standing"], "primary", "{way}");
