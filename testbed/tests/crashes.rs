@@ -107,7 +107,8 @@ fn agrees_with_gdb(program: &Path, core: &Path, crash: &Value) {
     let ask = |expression: &str| number(program, core, expression);
     assert_eq!(crash["signal"], ask("$_siginfo.si_signo"), "{crash}");
     let code = ask("(unsigned long) (unsigned int) $_siginfo.si_code");
-    assert_eq!(u64::from(crash["code"].as_i64().unwrap() as u32), code, "{crash}");
+    let said = i32::try_from(crash["code"].as_i64().unwrap()).unwrap();
+    assert_eq!(u64::from(u32::from_le_bytes(said.to_le_bytes())), code, "{crash}");
     let memory_fault = crash["fault"]["from_kernel"] == true;
     if memory_fault {
         let address = ask("(unsigned long) $_siginfo._sifields._sigfault.si_addr");
@@ -132,7 +133,16 @@ fn squeezed(text: &str) -> String {
 
 /// How the sample dies, and what is said: signal, function, access, kind of address, part of the
 /// cause.
-const WAYS: &[(&str, &str, &str, Option<&str>, Option<&str>, &str)] = &[
+type Way = (
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+    &'static str,
+);
+
+const WAYS: &[Way] = &[
     ("null-field", "SIGSEGV", "null_field", Some("read"), Some("null"), "nothing is mapped"),
     ("write-constant", "SIGSEGV", "write_constant", Some("write"), Some("mapped"), "not allow"),
     ("call-null", "SIGSEGV", "", Some("jump"), Some("null"), "nothing is mapped"),
