@@ -4,6 +4,7 @@
 //! the shared pool is walked once, through the process that knows most of it.
 
 mod connected;
+mod crashes;
 mod doing;
 mod inside;
 mod lock_names;
@@ -34,6 +35,7 @@ use crate::symbols::SymbolOptions;
 use crate::threads::ThreadView;
 
 pub use connected::Connected;
+pub use crashes::{CrashView, Nearby};
 pub use doing::Doing;
 pub use inside::Inside;
 pub use losses::{Losses, Lost};
@@ -113,6 +115,8 @@ pub struct Case {
     doings: Vec<Doing>,
     /// The locks that threads wait for.
     pub locks: Locks,
+    /// The processes that died, the likely first failure first.
+    pub crashes: Vec<CrashView>,
     /// Where names of code may come from.
     pub symbols: SymbolOptions,
     /// What is not known.
@@ -165,6 +169,7 @@ impl Case {
             threads: Vec::new(),
             doings: Vec::new(),
             locks: Locks::default(),
+            crashes: Vec::new(),
             symbols,
             gaps,
         };
@@ -179,6 +184,7 @@ impl Case {
         }
         if options.threads {
             case.look_at_threads();
+            case.crashes = case.find_crashes();
         }
         case
     }

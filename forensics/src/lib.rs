@@ -35,6 +35,8 @@ pub mod threads;
 
 pub mod locks;
 
+pub mod crash;
+
 pub mod content;
 
 pub mod case;

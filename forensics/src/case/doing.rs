@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::activity::SystemCall;
 use crate::addr::Addr;
+use crate::core::signal_name;
 use crate::locks::Wait;
 use crate::threads::ThreadView;
 
@@ -54,9 +55,6 @@ pub enum Doing {
     Unknown,
 }
 
-/// Signals of a process that crashed; SIGTRAP is a debugger's.
-const CRASHES: [u16; 7] = [4, 6, 7, 8, 11, 24, 31];
-
 /// Functions of Kamailio that work on one message or one timer tick: whoever waits below one of
 /// them keeps it waiting. All are exported, so they have names in a stripped program.
 const WORK: [&str; 6] = [
@@ -101,7 +99,7 @@ impl Doing {
         wait: Option<(&Wait, Addr)>,
         describe: impl Fn() -> String,
     ) -> Self {
-        if CRASHES.contains(&thread.signal) {
+        if thread.signal != 0 {
             return Self::Crashing { signal: thread.signal };
         }
         let inner = Self::of_call(thread, wait, describe);
@@ -159,7 +157,7 @@ impl Doing {
 impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Crashing { signal } => write!(f, "crashing (signal {signal})"),
+            Self::Crashing { signal } => write!(f, "crashing ({})", signal_name(*signal)),
             Self::Stopped(inner) => write!(f, "stopped, {inner}"),
             Self::WaitingForLock { lock } => write!(f, "waiting on lock {lock}"),
             Self::SpinningOnLock { lock } => write!(f, "spinning on lock {lock}"),

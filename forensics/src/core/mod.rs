@@ -6,6 +6,7 @@
 
 mod notes;
 mod registers;
+mod signal;
 
 use object::elf;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use notes::{MappedFile, Notes, ProcessInfo, Thread};
 pub use registers::Register;
+pub use signal::{SI_KERNEL, SignalInfo, names_address, signal_name};
 
 use crate::addr::{Addr, AddrRange};
 use crate::bytes::Blob;

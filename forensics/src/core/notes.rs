@@ -1,14 +1,18 @@
 //! The notes of a core: threads, files, the process. Offsets are those of the kernel's structures
 //! on 64-bit machines (`elf_prstatus`, `elf_prpsinfo`, `NT_FILE`).
 
+use std::collections::BTreeMap;
+
 use bundle::notes::{OWNER, RANGES, Ranges, THREAD, ThreadRecord};
 
+use super::signal::SignalInfo;
 use crate::addr::{Addr, AddrRange};
 
 const NT_PRSTATUS: u32 = 1;
 const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
+const NT_SIGINFO: u32 = 0x5349_4749;
 
 /// One thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,9 @@ pub struct Notes {
     pub files: Vec<MappedFile>,
     /// The auxiliary vector: (type, value).
     pub auxv: Vec<(u64, u64)>,
+    /// What the kernel said of the signal of a thread (`NT_SIGINFO`), by thread ID: of the one that
+    /// died in the kernel's cores, of every thread in gcore's.
+    pub signals: BTreeMap<u32, SignalInfo>,
     /// What became of each range; only in the collector's cores.
     pub ranges: Option<Ranges>,
     /// All notes but our own, as they stand in the file, to be written again.
@@ -88,6 +95,13 @@ impl Notes {
                 NT_AUXV => {
                     let pairs = content.chunks_exact(16);
                     self.auxv = pairs.filter_map(|p| Some((word(p, 0)?, word(p, 8)?))).collect();
+                }
+                NT_SIGINFO => {
+                    let signal = SignalInfo::read(content).ok_or_else(|| short("NT_SIGINFO"))?;
+                    // It follows the registers of its thread.
+                    if let Some(thread) = self.threads.last() {
+                        self.signals.insert(thread.tid, signal);
+                    }
                 }
                 NT_FILE => self.files = files(content).ok_or_else(|| short("NT_FILE"))?,
                 _ => {}

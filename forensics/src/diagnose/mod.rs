@@ -8,6 +8,7 @@ mod chain_broken;
 mod check_overwritten;
 mod counters_disagree;
 mod cpu_loop;
+mod crashed;
 mod free_list_damaged;
 mod input_cut;
 mod lock_cycle;
@@ -39,6 +40,7 @@ pub trait Rule: Sync {
 /// All rules, in the order in which findings of equal severity are shown.
 pub static ALL: &[&dyn Rule] = &[
     &input_cut::InputCut,
+    &crashed::Crashed,
     &lock_cycle::LockCycle,
     &lock_held::LockHeld,
     &lock_on_stack::LockOnStack,

@@ -4,6 +4,7 @@
 //! The JSON form is written down in `docs/report-schema.md`.
 
 mod by_size;
+mod crashes;
 mod diff;
 mod fragments;
 mod held;
@@ -21,6 +22,9 @@ mod threads;
 mod why;
 
 pub use by_size::PayloadSizeReport;
+pub use crashes::{
+    CrashReport, FaultReport, InstructionReport, NearbyReport, NeighbourReport, WordReport,
+};
 pub use diff::{
     Comparison, DiffReport, HeldReport, OwnerDiff, PoolDiff, SnapshotReport, StepReport,
 };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::by_size::{self, PayloadSizeReport};
+use super::crashes::{self, CrashReport};
 use super::fragments::{FragmentReport, list};
 use super::locks::{self, LockReport};
 use super::owners::{OwnerReport, owners, sort};
@@ -40,6 +41,9 @@ pub struct Report {
     pub program: Option<String>,
     /// The processes.
     pub processes: Vec<ProcessReport>,
+    /// The processes that died, the likely first failure first; empty if threads were not looked
+    /// at.
+    pub crashes: Vec<CrashReport>,
     /// What the rules found, worst first.
     pub findings: Vec<Finding>,
     /// The threads of each process with their stacks; empty if they were not asked for.
@@ -239,6 +243,7 @@ impl Report {
             bundle: case.evidence.header.clone(),
             program: case.version.clone(),
             processes: processes(case, selection),
+            crashes: crashes::crashes(case),
             findings,
             stacks: threads::processes(case),
             locks: locks::locks(case),

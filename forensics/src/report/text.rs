@@ -1,5 +1,6 @@
 //! The report as text for a terminal.
 
+mod crashes;
 mod leaks;
 mod locks;
 mod paper;
@@ -39,6 +40,7 @@ pub fn report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.stacks.is_empty() {
         threads::cpu(&report.stacks, out)?;
     }
+    crashes::crashes(&report.crashes, out)?;
     findings(&report.findings, out)?;
     if !report.stacks.is_empty() {
         threads::summary(&report.stacks, out)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::crashes::{self, CrashReport};
 use crate::addr::Addr;
 use crate::case::{Case, Member};
 use crate::diagnose::{Finding, Severity, diagnose};
@@ -20,6 +21,8 @@ pub struct ThreadsReport {
     pub processes: Vec<ProcessThreads>,
     /// Threads with equal stacks, most frequent first.
     pub groups: Vec<StackGroup>,
+    /// The processes that died, the likely first failure first.
+    pub crashes: Vec<CrashReport>,
     /// What the rules say of threads.
     pub findings: Vec<Finding>,
     /// What is not known.
@@ -135,6 +138,7 @@ impl ThreadsReport {
             schema: super::SCHEMA,
             groups: groups(&processes),
             processes,
+            crashes: crashes::crashes(case),
             findings: findings.filter(|finding| THREADS.contains(&finding.rule)).collect(),
             gaps: case.gaps.clone(),
         }
@@ -143,6 +147,7 @@ impl ThreadsReport {
     /// Leaves the other processes out.
     pub fn only(&mut self, pid: Option<u32>) {
         self.processes.retain(|process| process.pid == pid);
+        self.crashes.retain(|crash| crash.pid == pid);
         self.groups = groups(&self.processes);
     }
 

@@ -24,7 +24,7 @@ pub struct ThreadView {
     pub tid: u32,
     /// Its name (`comm`), where the snapshot tells it.
     pub name: Option<String>,
-    /// The signal that it died of or was stopped by (`pr_cursig`); 0 for none.
+    /// The signal that it died of (`pr_cursig`); 0 if it did not.
     pub signal: u16,
     /// Its frames, innermost first.
     pub frames: Vec<NamedFrame>,
@@ -128,6 +128,7 @@ pub fn threads(
 ) -> Vec<ThreadView> {
     let unwinder = Unwinder::new(process);
     let vdso = vdso(process);
+    let dead = process.core.dead_thread().map(|thread| thread.tid);
     let view = |thread: &Thread| {
         let Stack { frames, end } = unwinder.stack(thread);
         let known = process.pid.and_then(|pid| activity.thread(pid, thread.tid));
@@ -136,7 +137,7 @@ pub fn threads(
             member,
             tid: thread.tid,
             name: recorded.or_else(|| known.map(|known| known.name.clone())),
-            signal: thread.signal,
+            signal: if dead == Some(thread.tid) { thread.signal } else { 0 },
             frames: frames
                 .into_iter()
                 .map(|frame| named(frame, process, vdso.as_ref(), symbols))

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::crashes::crashes;
 use super::{findings, gaps, lines, table, wrapped};
 use crate::report::threads::{
     Named, ProcessThreads, StackFrame, ThreadReport, ThreadsReport, all, grouped, is_idle,
@@ -21,6 +22,7 @@ const FUNCTIONS: usize = 4;
 /// Those of `out`.
 pub fn threads(report: &ThreadsReport, most: usize, out: &mut dyn Write) -> io::Result<()> {
     cpu(&report.processes, out)?;
+    crashes(&report.crashes, out)?;
     findings(&report.findings, out)?;
     stacks(&report.processes, most, out)?;
     gaps(&report.gaps, out)
