@@ -59,6 +59,11 @@ impl Patient {
         u64::from_le_bytes(self.bytes(address, 8).try_into().unwrap())
     }
 
+    /// Where this word stands while it is sound.
+    pub fn find(&self, word: u64) -> Vec<u64> {
+        self.sound.find(&[word])
+    }
+
     /// Overwrites memory until the wound is dropped.
     #[track_caller]
     pub fn hurt(&self, patches: &[Patch]) -> Wound<'_> {

@@ -4,17 +4,23 @@
 //! Where none follows, either this size is wrong or the next header is overwritten; what chains
 //! behind, the free lists and the block's own count of fragments decide. Old headers in merged free
 //! memory chain into true ones here, so a walk goes on behind a lost free fragment only past the
-//! least size that its list tells.
+//! least size that its list tells. Merged memory that was allocated again keeps them, too: where an
+//! old header would fit as well as the true chain, what the program points at decides, and where
+//! that says nothing either, both are given up.
 
 use super::infer::AtBreak;
 use super::islands::{Islands, Link, Place};
 use super::lists::FreeLists;
+use super::references::References;
 use super::{Break, BreakCause, Fragment, Step};
-use crate::addr::Addr;
+use crate::addr::{Addr, AddrRange};
 
 /// So many headers in a row are believed though their chain ends at something broken and no free
 /// list names one of them.
 const RUN: u64 = 2;
+/// So many headers in a row may be old ones. Where nothing points at any of them, nothing points at
+/// true payloads either, and pointers say nothing.
+const OLD_HEADERS: usize = 8;
 
 /// What a block's counters say that there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,18 @@ pub(super) trait Headers {
     /// Whether the fragment at `at`, whose size is not known, may be a free one that holds headers
     /// which merges left behind and which chain into true ones.
     fn may_hold_old_headers(&mut self, at: Addr) -> bool;
+
+    /// Whether merges leave headers behind that chain into true ones from inside a fragment in use.
+    fn leave_old_headers(&self) -> bool;
+
+    /// What points at which place.
+    fn references(&self, within: AddrRange) -> References;
+
+    /// How far the bytes at `from` go on like this, at most to `to`.
+    fn end_of_run(&self, from: Addr, to: Addr) -> Addr;
+
+    /// Where the payload begins.
+    fn payload(&self, header: Addr) -> Addr;
 
     /// Everything from `from` on that looks like a header which another one follows.
     fn links(&mut self, from: Addr) -> Vec<Link>;
@@ -78,13 +96,24 @@ pub(super) struct Walk<H> {
     seen: Expected,
     /// What stands behind the first break.
     islands: Option<Islands>,
+    /// What points there.
+    references: Option<References>,
     at_break: AtBreak,
 }
 
 impl<H: Headers> Walk<H> {
     /// From the first header to `last`, where the pool ends.
     pub(super) fn new(headers: H, first: Addr, last: Addr, at_break: AtBreak) -> Self {
-        Self { headers, at: first, last, before: None, seen: NONE, islands: None, at_break }
+        Self {
+            headers,
+            at: first,
+            last,
+            before: None,
+            seen: NONE,
+            islands: None,
+            references: None,
+            at_break,
+        }
     }
 
     fn fragment(&mut self) -> Result<Header, BreakCause> {
@@ -114,10 +143,24 @@ impl<H: Headers> Walk<H> {
         let from = self.least_end();
         let Some(place) = self.first_start(from) else { return true };
         if place.at <= header.next {
-            return place.at == header.next;
+            // A chain that breaks before this fragment ends is one of old headers inside: else there
+            // were two damages, not one.
+            let ends_inside = place.reach < header.next && !place.is_sure();
+            return place.at == header.next || ends_inside;
         }
-        // If nothing but this fragment is missing up to there, it is longer than its header says.
-        !self.islands().leads_to_the_end(&place) || !self.only_this_is_lost(&place)
+        // If nothing but this fragment is missing up to there, it is longer than its header says,
+        // or the next one's header is lost, and the place is an old one inside.
+        let fits_a_longer_one =
+            self.islands().leads_to_the_end(&place) && self.only_this_is_lost(&place);
+        !fits_a_longer_one || self.is_lost_header(header.next, &place)
+    }
+
+    /// Whether a header stood at `at` whose fragment reaches beyond `place`.
+    fn is_lost_header(&mut self, at: Addr, place: &Place) -> bool {
+        self.headers.leave_old_headers()
+            && !place.known
+            && self.has_room(at, place.at)
+            && self.is_pointed_at(at)
     }
 
     /// Where the chain goes on behind the fragment at `self.at`, which cannot be followed.
@@ -130,8 +173,79 @@ impl<H: Headers> Walk<H> {
             return Some(next);
         }
         let from = self.least_end();
-        let place = self.place_behind_one(from).or_else(|| self.first_start(from));
-        place.map(|place| place.at)
+        let place = self.place_behind_one(from).or_else(|| self.first_start(from))?;
+        match self.may_be_old(&place) {
+            true => self.past_old_headers(place),
+            false => Some(place.at),
+        }
+    }
+
+    /// Whether `place` may lie inside a fragment whose header is lost, too.
+    fn may_be_old(&mut self, place: &Place) -> bool {
+        if !self.headers.leave_old_headers() || self.is_sure(place) {
+            return false;
+        }
+        if !self.headers.may_hold_old_headers(self.at) {
+            // Only its size can be wrong. If it is not, the next header is lost.
+            let header = self.headers.read(self.at, self.before);
+            return header.is_ok_and(|header| self.has_room(header.next, place.at));
+        }
+        // As many more as the counters miss, and the first one, which is sure.
+        let missing = self.left().and_then(|left| left.fragments.checked_sub(place.run));
+        self.lost_headers(place.at) >= missing.unwrap_or(1).max(1)
+    }
+
+    /// How many headers may have stood behind `self.at` and before `to` that are overwritten like
+    /// the one at `self.at`: something points at the payload.
+    fn lost_headers(&mut self, to: Addr) -> u64 {
+        let end = self.headers.end_of_run(self.at, to);
+        let least = self.least_length();
+        let mut at = Addr(self.at.0.saturating_add(least));
+        let mut count = 0_u64;
+        while at <= end && self.has_room(at, to) {
+            let is_lost = self.is_pointed_at(at) && self.islands().at(at).is_none();
+            count = count.saturating_add(u64::from(is_lost));
+            at = if is_lost { Addr(at.0.saturating_add(least)) } else { step(at) };
+        }
+        count
+    }
+
+    /// Where the chain from `place` meets a header that is no old one; `None` for the pool's end.
+    fn past_old_headers(&mut self, place: Place) -> Option<Addr> {
+        let mut old = place;
+        for _ in 0..OLD_HEADERS {
+            let Some(next) = self.islands().at(old.next) else {
+                return (old.next != self.last).then_some(place.at);
+            };
+            if next.whole && self.is_sure(&next) {
+                return Some(next.at);
+            }
+            old = next;
+        }
+        Some(place.at)
+    }
+
+    /// Whether a place is no old header: a free list names it, or something points at its payload.
+    fn is_sure(&mut self, place: &Place) -> bool {
+        place.known || self.is_pointed_at(place.at)
+    }
+
+    /// Whether something points at the payload of the header at `at`.
+    fn is_pointed_at(&mut self, at: Addr) -> bool {
+        let payload = self.headers.payload(at);
+        let within = AddrRange { start: self.at, end: self.last };
+        let headers = &self.headers;
+        self.references.get_or_insert_with(|| headers.references(within)).lead_to(payload)
+    }
+
+    /// Whether a fragment fits between two places.
+    fn has_room(&self, from: Addr, to: Addr) -> bool {
+        to.offset_from(from).is_some_and(|room| room >= self.least_length())
+    }
+
+    /// The length of the shortest fragment with its header, in bytes.
+    fn least_length(&self) -> u64 {
+        self.headers.behind(Addr(0), 8).0
     }
 
     /// The first place where the fragment at `self.at` can end.

@@ -13,6 +13,8 @@ mod lists;
 mod model;
 mod pool;
 pub mod qm;
+mod references;
+mod run;
 #[cfg(test)]
 mod tests;
 pub mod tlsf;

@@ -10,6 +10,8 @@ use crate::bytes::Blob;
 use crate::memory::{Content, Segment, SegmentMap};
 
 pub(super) const BASE: u64 = 0x7f00_0000_0000;
+/// Where the program's variables are.
+const VARIABLES: u64 = 0x5500_0000_0000;
 
 /// A manager and its layout: the length of a fragment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,15 +377,30 @@ impl Model {
     }
 
     pub(super) fn memory(&self) -> SegmentMap {
-        let range = AddrRange::new(Addr(BASE), self.length());
-        let content = Content::Bytes { blob: Blob::from_bytes(self.bytes.clone()), offset: 0 };
-        SegmentMap::new(vec![Segment { range, writable: Some(true), content }])
+        SegmentMap::new(vec![segment(BASE, self.bytes.clone())])
+    }
+
+    /// Beside a segment of variables that point at the payloads of these fragments.
+    pub(super) fn memory_with_pointers(&self, to: impl Iterator<Item = Truth>) -> SegmentMap {
+        let header = match self.kind {
+            Kind::Tlsf(header) => header - 16,
+            Kind::Qm(header) | Kind::Fm(header) => header,
+        };
+        let bytes = to.flat_map(|truth| (BASE + truth.header + header).to_le_bytes());
+        let variables = segment(VARIABLES, bytes.collect());
+        SegmentMap::new(vec![variables, segment(BASE, self.bytes.clone())])
     }
 
     /// The true fragment whose header is at an address.
     pub(super) fn at(&self, header: Addr) -> Option<&Truth> {
         self.truth.iter().find(|truth| Addr(BASE + truth.header) == header)
     }
+}
+
+fn segment(at: u64, bytes: Vec<u8>) -> Segment {
+    let range = AddrRange::new(Addr(at), u64::try_from(bytes.len()).unwrap());
+    let content = Content::Bytes { blob: Blob::from_bytes(bytes), offset: 0 };
+    Segment { range, writable: Some(true), content }
 }
 
 fn index(at: u64) -> usize {
@@ -397,18 +414,25 @@ fn hash(size: u64, largest: u32) -> u64 {
     }
 }
 
-/// Pieces of a pool of one kind.
+/// Pieces of a pool of one kind, the used ones of memory that was never used before.
 pub(super) fn pieces(kind: Kind, most: usize) -> impl Strategy<Value = Vec<Piece>> {
+    pieces_used_again(kind, most).prop_map(|mut pieces| {
+        for piece in pieces.iter_mut().filter(|piece| piece.used) {
+            piece.sizes.truncate(1);
+        }
+        pieces
+    })
+}
+
+/// Pieces of a pool of one kind; used ones, too, may be made of memory that was merged before.
+pub(super) fn pieces_used_again(kind: Kind, most: usize) -> impl Strategy<Value = Vec<Piece>> {
     let step = if matches!(kind, Kind::Qm(56) | Kind::Fm(72) | Kind::Tlsf(_)) { 8 } else { 16 };
     let sizes = proptest::collection::vec((4_u64..60).prop_map(move |n| n * step), 1..5);
     let fill = prop_oneof![Just(0_u8), Just(0xaa), Just(b'x'), Just(8)];
     let piece = (any::<bool>(), sizes, fill);
     proptest::collection::vec(piece, 3..most).prop_map(move |pieces| {
         let mut made: Vec<Piece> = Vec::new();
-        for (used, mut sizes, fill) in pieces {
-            if used {
-                sizes.truncate(1);
-            }
+        for (used, sizes, fill) in pieces {
             match made.last_mut() {
                 // TLSF leaves no free neighbours.
                 Some(last) if matches!(kind, Kind::Tlsf(_)) && !used && !last.used => {

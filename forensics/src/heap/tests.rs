@@ -2,14 +2,24 @@
 
 use proptest::prelude::*;
 
-use super::model::{BASE, EVERY, Kind, Model, pieces, steps};
+use super::model::{BASE, EVERY, Kind, Model, Piece, Truth, pieces, pieces_used_again, steps};
 use super::{Fragment, Step};
 use crate::addr::Addr;
 use crate::leak::{SummaryOptions, summarise};
+use crate::memory::SegmentMap;
+
+const FM: [Kind; 3] = [Kind::Fm(72), Kind::Fm(80), Kind::Fm(48)];
 
 fn pools(kinds: &'static [Kind]) -> impl Strategy<Value = (Kind, Model)> {
     proptest::sample::select(kinds).prop_flat_map(|kind| {
         pieces(kind, 40).prop_map(move |made| (kind, Model::new(kind, &made)))
+    })
+}
+
+/// Old headers of the other managers chain into no true ones.
+fn used_again() -> impl Strategy<Value = (Kind, Model)> {
+    proptest::sample::select(&FM[..]).prop_flat_map(|kind| {
+        pieces_used_again(kind, 40).prop_map(move |made| (kind, Model::new(kind, &made)))
     })
 }
 
@@ -103,6 +113,16 @@ proptest! {
         check(kind, &model, &ranges)?;
     }
 
+    /// So it is where old headers lie inside fragments in use, and the program points at those.
+    #[test]
+    fn pointers_tell_old_headers_inside_used_fragments(
+        (kind, mut model) in used_again(), hits in hits(1),
+    ) {
+        let ranges = damage(&mut model, &hits);
+        let used = model.truth.clone().into_iter().filter(|truth| truth.used);
+        check_in(kind, &model, &model.memory_with_pointers(used), &ranges)?;
+    }
+
     /// Several are: so it is outside the region from the first to the last.
     #[test]
     fn several_hits_cost_at_most_what_lies_between_them(
@@ -127,8 +147,16 @@ fn check(
     model: &Model,
     ranges: &[std::ops::Range<usize>],
 ) -> Result<(), TestCaseError> {
-    let memory = model.memory();
-    let steps = steps(kind, &memory);
+    check_in(kind, model, &model.memory(), ranges)
+}
+
+fn check_in(
+    kind: Kind,
+    model: &Model,
+    memory: &SegmentMap,
+    ranges: &[std::ops::Range<usize>],
+) -> Result<(), TestCaseError> {
+    let steps = steps(kind, memory);
     let fragments = fragments(&steps);
     let first = ranges.iter().map(|range| range.start).min().unwrap_or(0);
     let last = ranges.iter().map(|range| range.end).max().unwrap_or(0);
@@ -157,4 +185,68 @@ fn check(
         prop_assert!(reported, "{}", context(&format!("missing {truth:?}")));
     }
     Ok(())
+}
+
+/// Used fragments of these sizes; those of several were merged from them before.
+fn used(kind: Kind, sizes: &[&[u64]]) -> Model {
+    let piece = |sizes: &&[u64]| Piece { used: true, sizes: sizes.to_vec(), fill: 0 };
+    Model::new(kind, &sizes.iter().map(piece).collect::<Vec<_>>())
+}
+
+/// The headers that a walk finds, as places in the truth; the program points at those that
+/// `points_at` holds. What was never a fragment is not in the truth, and fails.
+fn found(kind: Kind, model: &Model, points_at: impl Fn(usize) -> bool) -> Vec<usize> {
+    let truth = model.truth.iter().enumerate();
+    let to = truth.filter(|(index, _)| points_at(*index)).map(|(_, truth): (_, &Truth)| *truth);
+    let memory = model.memory_with_pointers(to);
+    let steps = steps(kind, &memory);
+    let headers = fragments(&steps).into_iter().map(|fragment| fragment.header.0 - BASE);
+    let place = |header| model.truth.iter().position(|truth| truth.header == header);
+    headers.map(|header| place(header).expect("a header that is none")).collect()
+}
+
+/// Six fragments, of which the third holds an old header that leads to its end, and bytes over its
+/// own header.
+fn with_a_lost_header(kind: Kind) -> Model {
+    let mut model = used(kind, &[&[48], &[64], &[480, 16], &[32], &[96], &[32]]);
+    let third = model.truth[2].place().start;
+    model.overwrite(third, &[b'x'; 100]);
+    model
+}
+
+#[test]
+fn an_old_header_inside_a_lost_fragment_does_not_cost_the_one_before() {
+    for kind in FM {
+        let model = with_a_lost_header(kind);
+        assert_eq!(found(kind, &model, |_| true), [0, 1, 3, 4, 5], "{kind:?}");
+    }
+}
+
+#[test]
+fn where_pointers_do_not_tell_either_no_old_header_counts() {
+    for kind in FM {
+        let model = with_a_lost_header(kind);
+        let points_at = |index| index != 2;
+        assert_eq!(found(kind, &model, points_at), [0, 3, 4, 5], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_fragment_with_too_small_a_size_is_told_from_one_before_a_lost_header() {
+    for kind in FM {
+        let mut model = used(kind, &[&[48], &[64], &[480], &[32], &[96], &[32]]);
+        let third = model.truth[2].place().start;
+        model.overwrite(third, &64_u64.to_le_bytes());
+        assert_eq!(found(kind, &model, |_| true), [0, 1, 3, 4, 5], "{kind:?}");
+    }
+}
+
+#[test]
+fn an_old_header_behind_two_lost_ones_is_none() {
+    for kind in FM {
+        let mut model = used(kind, &[&[48], &[64], &[64], &[480, 16], &[32], &[96], &[32]]);
+        let third = model.truth[2].place().start;
+        model.overwrite(third, &[b'x'; 240]);
+        assert_eq!(found(kind, &model, |_| true), [0, 1, 4, 5, 6], "{kind:?}");
+    }
 }

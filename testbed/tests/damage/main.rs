@@ -1,7 +1,6 @@
 //! Damage in real cores, row by row: fragments are overwritten in the core of a worker that had
 //! traffic, at places that chance chooses, and all else must still be told as gdb's script told it
-//! of the sound core. `TEST_SEED=…` repeats a run, as far as the addresses of another instance
-//! allow.
+//! of the sound core. A run that fails prints how to have it again from what it keeps.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +9,7 @@
     reason = "a test stops at the first surprise; the seed is for a person"
 )]
 
+mod keep;
 mod layout;
 mod pool;
 mod rows;
@@ -22,6 +22,7 @@ use testbed::patch::Patient;
 use testbed::seed::{self, Seed};
 use testbed::{oracle, scripts, tools};
 
+use keep::Keep;
 use layout::Layout;
 use pool::Pool;
 use rows::{Damage, ROWS};
@@ -58,6 +59,7 @@ fn every_row(layout: &'static Layout) {
 
     let number = Seed::choose();
     println!("{name}: {}={number}", seed::VARIABLE);
+    let mut keep = Keep::new(name, number);
     let mut failures = Vec::new();
     let [private, shared] = &pools;
     for row in ROWS.iter().filter(|row| row.managers.contains(&layout.manager)) {
@@ -71,7 +73,11 @@ fn every_row(layout: &'static Layout) {
                 let _wound = core.hurt(&damage.patches);
                 let heap = verdict::analyse(pair.0, &[1]);
                 let complaints = verdict::complaints(pair, &damage, &heap, &sound);
+                if complaints.is_empty() {
+                    continue;
+                }
                 let case = format!("{kind}, {}, victim {victim}", row.name);
+                keep.case(pair.0, &case, &damage, &complaints);
                 failures.extend(complaints.into_iter().map(|wrong| format!("{case}: {wrong}\n")));
             }
         }
@@ -79,8 +85,8 @@ fn every_row(layout: &'static Layout) {
     }
     assert!(
         failures.is_empty(),
-        "{}={number}, {name}: {} failures\n{}",
-        seed::VARIABLE,
+        "{}: {name}: {} failures\n{}",
+        keep.how_to_repeat(&core, number),
         failures.len(),
         failures.concat()
     );
@@ -90,6 +96,9 @@ fn every_row(layout: &'static Layout) {
 #[track_caller]
 fn core_of_a_worker(layout: &Layout) -> Patient {
     let scratch = tools::scratch(&format!("damage-{}", layout.manager.name()));
+    if let Some(core) = keep::earlier_core(&scratch) {
+        return core;
+    }
     let options =
         Options { manager: layout.manager, shared_mib: 16, private_mib: 4, ..Options::default() };
     let instance = Instance::start(options);

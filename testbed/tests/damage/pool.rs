@@ -2,7 +2,7 @@
 
 use testbed::analysis;
 use testbed::memlog::hex;
-use testbed::patch::Patient;
+use testbed::patch::{Patch, Patient};
 use testbed::scripts;
 
 use crate::layout::Layout;
@@ -145,6 +145,15 @@ impl<'a> Pool<'a> {
             0 => fragment.header + self.layout.back,
             _ => fragment.end() + self.layout.back,
         }
+    }
+
+    /// Whether something outside these bytes points at a fragment's payload.
+    pub(crate) fn is_pointed_at(&self, index: usize, but: &[Patch]) -> bool {
+        let is_patched = |at: &u64| {
+            let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap();
+            but.iter().any(|(from, bytes)| (*from..*from + length(bytes)).contains(at))
+        };
+        !self.core.find(self.fragments[index].payload).iter().all(is_patched)
     }
 
     /// What one fragment takes of the pool, in bytes.

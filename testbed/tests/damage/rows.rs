@@ -23,6 +23,12 @@ pub(crate) struct Damage {
     pub(crate) lost: Vec<usize>,
     /// A fragment whose file is not known any more.
     pub(crate) without_file: Option<usize>,
+    /// Free fragments of whose headers only what an older owner left there is destroyed.
+    pub(crate) without_owner: Vec<usize>,
+    /// A long run is overwritten, in which more than one header may have stood. Whether the first
+    /// one behind it is the next, or an old one inside a fragment whose own is overwritten, too,
+    /// only a pointer to its payload shows.
+    pub(crate) leaves_doubt: bool,
     pub(crate) expected: Vec<Expected>,
     /// Rules that may speak, too.
     pub(crate) may: &'static [&'static str],
@@ -126,6 +132,7 @@ impl Damage {
     fn and(mut self, other: Self) -> Self {
         self.patches.extend(other.patches);
         self.lost.extend(other.lost);
+        self.without_owner.extend(other.without_owner);
         self.expected.extend(other.expected);
         self.may = if self.may.is_empty() { other.may } else { self.may };
         self
@@ -233,16 +240,45 @@ fn message(length: u64) -> Vec<u8> {
     lines.iter().copied().cycle().take(usize::try_from(length).unwrap()).collect()
 }
 
+/// The fragments that a write of `length` bytes behind the payload of `victim` reaches.
+fn hit_by_overrun(pool: &Pool<'_>, victim: usize, length: u64) -> impl Iterator<Item = usize> {
+    let layout = pool.layout;
+    let from = pool.fragments[victim].end();
+    let to = from + length;
+    (victim + 1..pool.fragments.len()).take_while(move |index| {
+        let header = pool.fragments[*index].header;
+        header + layout.shared < to && header + layout.header > from
+    })
+}
+
+/// Whether old headers inside the fragments that such a write reaches can be told. They chain into
+/// true ones only in `f_malloc`, and there pointers to the fragment in use that holds them tell.
+fn old_headers_are_told(pool: &Pool<'_>, victim: usize, length: u64) -> bool {
+    let holds_old_header = |index: &usize| {
+        let fragment = &pool.fragments[*index];
+        let words = (fragment.payload..fragment.end()).step_by(8);
+        let is_check = |at| pool.core.holds(at, 4) && pool.core.bytes(at, 4) == [0xf0; 4];
+        fragment.used && words.into_iter().any(is_check)
+    };
+    pool.layout.manager != Manager::Fm
+        || !hit_by_overrun(pool, victim, length).any(|index| holds_old_header(&index))
+        || hit_by_overrun(pool, victim, length)
+            .filter(|index| pool.fragments[*index].used)
+            .all(|index| pool.is_pointed_at(index, &[]))
+}
+
 /// `length` bytes of a message behind the payload of a used fragment.
 fn with_overrun(pool: &Pool<'_>, victim: usize, length: u64) -> Damage {
     let layout = pool.layout;
     let from = pool.fragments[victim].end();
     let to = from + length;
-    let is_hit = |index: &usize| {
-        let header = pool.fragments[*index].header;
-        header + layout.shared < to && header + layout.header > from
+    let hit = hit_by_overrun(pool, victim, length);
+    // A free fragment needs no owner, which TLSF keeps in front of the size.
+    let is_lost = |index: &usize| {
+        let fragment = &pool.fragments[*index];
+        fragment.used || fragment.header + layout.size < to
     };
-    let lost: Vec<usize> = (victim + 1..pool.fragments.len()).take_while(is_hit).collect();
+    let (lost, without_owner): (Vec<usize>, Vec<usize>) = hit.partition(is_lost);
     let next = pool.fragments[victim + 1].header;
     let broken = |says: String| Expected { rule: BROKEN, at: next, says, before: Some(victim) };
     let mut expected = vec![
@@ -262,6 +298,8 @@ fn with_overrun(pool: &Pool<'_>, victim: usize, length: u64) -> Damage {
     Damage {
         patches: vec![(from, message(length))],
         lost,
+        without_owner,
+        leaves_doubt: layout.manager == Manager::Fm,
         expected,
         may: FOLLOWS_A_BREAK,
         text: vec![
@@ -280,13 +318,14 @@ fn is_text(byte: u8) -> bool {
 /// where no text goes on: that would count as overwritten, too.
 fn overrunner(pool: &Pool<'_>, seed: &mut Seed, length: u64) -> Option<usize> {
     let last = pool.fragments.last()?.header;
-    choose(pool, seed, |index| {
+    let victim = choose(pool, seed, |index| {
         let from = pool.fragments[index].end();
         pool.fragments[index].used
             && from + length < last
             && pool.core.holds(from, length + 1)
             && !is_text(pool.core.bytes(from + length, 1)[0])
-    })
+    });
+    victim.filter(|victim| old_headers_are_told(pool, *victim, length))
 }
 
 fn overrun(pool: &Pool<'_>, seed: &mut Seed) -> Option<Damage> {

@@ -31,11 +31,27 @@ pub(crate) fn complaints(
     sound: &Heap,
 ) -> Vec<String> {
     let mut wrong = fragments(pool, damage, heap);
+    if !wrong.is_empty() && damage.leaves_doubt {
+        let wider = with_doubtful(pool, damage);
+        if fragments(pool, &wider, heap).is_empty() {
+            wrong.clear();
+        }
+    }
     wrong.extend(fragments(other, &Damage::default(), heap));
     wrong.extend(damage.expected.iter().filter_map(|expected| missing(pool, expected, heap)));
     wrong.extend(surplus(damage, heap, sound));
     wrong.extend(report(pool, &damage.text));
     wrong
+}
+
+/// The same damage, and the fragments in use right behind it up to the first at which something
+/// points are given up, too.
+fn with_doubtful(pool: &Pool<'_>, damage: &Damage) -> Damage {
+    let behind = damage.lost.iter().max().map_or(0, |last| last + 1);
+    let is_doubtful =
+        |index: &usize| pool.fragments[*index].used && !pool.is_pointed_at(*index, &damage.patches);
+    let doubtful = (behind..pool.fragments.len()).take_while(is_doubtful);
+    Damage { lost: damage.lost.iter().copied().chain(doubtful).collect(), ..Damage::default() }
 }
 
 /// Where a pool is not as the script says, but for the damage.
@@ -49,10 +65,16 @@ pub(crate) fn fragments(pool: &Pool<'_>, damage: &Damage, heap: &Heap) -> Vec<St
     if let Some(victim) = damage.without_file {
         expected[victim].owner.file = None;
     }
+    let found: Vec<Fragment> = ours.fragments.iter().map(Fragment::from).collect();
+    for victim in &damage.without_owner {
+        let fragment = &mut expected[*victim];
+        if let Some(found) = found.iter().find(|found| found.header == fragment.header) {
+            fragment.owner = found.owner.clone();
+        }
+    }
     let is_lost = |index: usize| damage.lost.contains(&index);
     let mut index = 0..expected.len();
     expected.retain(|_| !index.next().is_some_and(is_lost));
-    let found: Vec<Fragment> = ours.fragments.iter().map(Fragment::from).collect();
     if let Some(pair) = expected.iter().zip(&found).find(|(expected, found)| expected != found) {
         wrong.push(format!("{}: expected (left) and found: {pair:x?}", pool.kind));
     }

@@ -7,6 +7,8 @@ use crate::heap::chain::{Before, Expected, Header, Headers};
 use crate::heap::islands::{self, Link, MOST_PLACES};
 use crate::heap::lists::FreeLists;
 use crate::heap::pool::Pool;
+use crate::heap::references::References;
+use crate::heap::run;
 use crate::heap::{BreakCause, Damage, Fragment, word};
 use crate::memory::{Cursor, Known};
 use crate::num::narrow;
@@ -80,6 +82,22 @@ impl Headers for FmHeaders<'_> {
                 && word(bytes, shape.is_free) & 0xffff_ffff == 0
         };
         !self.cursor.bytes(at, narrow(shape.header)).is_ok_and(in_use)
+    }
+
+    fn leave_old_headers(&self) -> bool {
+        true
+    }
+
+    fn references(&self, within: AddrRange) -> References {
+        References::gather(self.pool.memory, within)
+    }
+
+    fn end_of_run(&self, from: Addr, to: Addr) -> Addr {
+        run::end_of_run(self.pool.memory, from, to)
+    }
+
+    fn payload(&self, header: Addr) -> Addr {
+        self.behind(header, 0)
     }
 
     fn links(&mut self, from: Addr) -> Vec<Link> {

@@ -7,6 +7,8 @@ use crate::heap::chain::{Before, Expected, Header, Headers};
 use crate::heap::islands::{self, Link, MOST_PLACES};
 use crate::heap::lists::FreeLists;
 use crate::heap::pool::Pool;
+use crate::heap::references::References;
+use crate::heap::run;
 use crate::heap::{BreakCause, Damage, Fragment, Owner, word};
 use crate::memory::{Cursor, Known};
 use crate::num::narrow;
@@ -148,6 +150,23 @@ impl Headers for TlsfHeaders<'_> {
     /// Old headers say that they are free, and the header that follows names another one.
     fn may_hold_old_headers(&mut self, _: Addr) -> bool {
         false
+    }
+
+    /// They say that they are free, which the header behind a fragment in use denies.
+    fn leave_old_headers(&self) -> bool {
+        false
+    }
+
+    fn references(&self, within: AddrRange) -> References {
+        References::gather(self.pool.memory, within)
+    }
+
+    fn end_of_run(&self, from: Addr, to: Addr) -> Addr {
+        run::end_of_run(self.pool.memory, from, to)
+    }
+
+    fn payload(&self, header: Addr) -> Addr {
+        Addr(header.0.saturating_add(self.shape().next_free))
     }
 
     fn links(&mut self, from: Addr) -> Vec<Link> {
