@@ -99,25 +99,21 @@ impl Case {
         addresses: &[Addr],
         places: &Places<'_>,
     ) -> BTreeMap<Addr, Inside> {
-        let mut by_pool: BTreeMap<usize, Vec<Addr>> = BTreeMap::new();
+        let mut by_kind: BTreeMap<PoolKind, Vec<Addr>> = BTreeMap::new();
         for at in addresses {
             let kind = match places.of(member, at.0) {
                 Some(Place::Shm) => PoolKind::Shm,
                 Some(Place::Pkg { .. }) => PoolKind::Pkg,
                 _ => continue,
             };
-            let of_kind = |pool: &super::Pool| {
-                pool.kind == kind && (kind == PoolKind::Shm || pool.member == member)
-            };
-            if let Some(index) = self.pools.iter().position(of_kind) {
-                by_pool.entry(index).or_default().push(*at);
-            }
+            by_kind.entry(kind).or_default().push(*at);
         }
-        let pools = by_pool.into_iter().filter_map(|(index, wanted)| {
-            let pool = self.pools.get(index)?;
-            Some(inside::find(pool, self.members.get(pool.member)?, wanted))
+        let found = by_kind.into_iter().filter_map(|(kind, wanted)| {
+            let member = self.members.get(member)?;
+            let root = member.roots.pools.iter().find(|root| root.kind == kind)?;
+            Some(inside::find(member, root, wanted))
         });
-        pools.flatten().collect()
+        found.flatten().collect()
     }
 
     fn place_words(
