@@ -3,14 +3,12 @@
 use super::waiting::{innermost, stands, thread_name};
 use super::{Confidence, Finding, Rule, Severity, fact};
 use crate::case::Case;
-use crate::threads::{SWITCHES_OF_FREEZE, ThreadView};
+use crate::threads::{PEGGED_PERCENT, SWITCHES_OF_FREEZE, ThreadView};
 
 pub(super) struct CpuLoop;
 
 /// Functions of its stack that are shown: which of them is the loop, the innermost ones do not say.
 const SHOWN: usize = 16;
-/// From this share of one CPU on a thread does nothing else.
-const PEGGED_PERCENT: f64 = 90.0;
 /// A loop spends no more of its time in the kernel; a busy worker receives and sends, which takes a
 /// fifth at least.
 const KERNEL_PERCENT: f64 = 5.0;
@@ -31,7 +29,7 @@ impl CpuLoop {
         let activity = thread.activity.as_ref()?;
         let (percent, kernel) = (activity.cpu.percent?, activity.cpu.system_percent?);
         // On a busy host it runs when it gets a CPU.
-        let wanted = percent + activity.cpu.waiting_percent.unwrap_or(0.0);
+        let wanted = activity.cpu.wanted_percent()?;
         let sleeps = activity.switches?.voluntary > SWITCHES_OF_FREEZE;
         if wanted < PEGGED_PERCENT || kernel > KERNEL_PERCENT || sleeps {
             return None;

@@ -24,7 +24,10 @@ impl LockHeld {
     fn finding(&self, case: &Case, index: usize, lock: &Lock) -> Option<Finding> {
         let waiters: Vec<&Wait> = case.locks.waits_for(index).collect();
         let holder = lock.holder.as_ref();
-        if leads_to_cycle(case, index) || !is_stuck(case, lock, &waiters) {
+        if super::lock_on_stack::is_misplaced(lock)
+            || leads_to_cycle(case, index)
+            || !is_stuck(case, lock, &waiters)
+        {
             return None;
         }
         let lasting = waiters.iter().any(|wait| wait.is_stuck());
@@ -33,6 +36,9 @@ impl LockHeld {
                 format!("held by {}, {}", holder_name(case, holder), holder_does(case, holder))
             }
             None if lock.word == Some(0) => "which is free: a wake-up was lost".to_owned(),
+            None if lock.readers > 0 => {
+                format!("held for reading {} times: readers are not recorded", lock.readers)
+            }
             None => "whose holder is not recorded and could not be inferred".to_owned(),
         };
         let waiting = match waiters.len() {

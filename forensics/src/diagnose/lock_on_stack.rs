@@ -22,7 +22,7 @@ impl Rule for LockOnStack {
 }
 
 /// Kamailio's locks are for several processes: they belong into shared memory.
-fn is_misplaced(lock: &Lock) -> bool {
+pub(super) fn is_misplaced(lock: &Lock) -> bool {
     lock.kind.is_kamailio() && (lock.name.on_stack || lock.member.is_some())
 }
 

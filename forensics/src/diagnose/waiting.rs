@@ -15,7 +15,10 @@ pub(super) fn thread_name(case: &Case, thread: usize) -> String {
     let process = describe(member);
     match member.process.core.notes.threads.len() {
         0 | 1 => process,
-        _ => format!("thread {} of {process}", view.tid),
+        _ => match view.name.as_ref().filter(|name| !name.is_empty()) {
+            Some(name) => format!("thread {} ({name}) of {process}", view.tid),
+            None => format!("thread {} of {process}", view.tid),
+        },
     }
 }
 

@@ -14,6 +14,8 @@ const MUTEX_KIND: u64 = 16;
 /// Type, robustness, priority protocol, elision, pshared: no kind has other bits.
 const MUTEX_KIND_BITS: u32 = 0x0fff;
 
+/// The lowest bits of a rwlock's first word are flags; above them its readers are counted.
+pub(super) const READERS_SHIFT: u32 = 3;
 const RWLOCK_WRITER: u64 = 24;
 /// Where in a rwlock the word may be that a thread sleeps for.
 const RWLOCK_WORDS: [u64; 2] = [8, 12];

@@ -49,6 +49,8 @@ pub struct Lock {
     pub kind: LockKind,
     /// What its word held.
     pub word: Option<u32>,
+    /// How many threads hold it for reading; 0 for locks that know no readers.
+    pub readers: u32,
     /// What it is called, or where it lies.
     pub name: LockName,
     /// Who holds it, as far as that can be told.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kind::{self, LockKind};
+use super::kind::{self, Asked, LockKind};
 use super::{Holder, How, Lock, LockName, Locks, Presence, Wait, glibc, graph, infer, kamailio};
 use crate::addr::Addr;
 use crate::kamailio::ProcessEntry;
@@ -37,7 +37,7 @@ pub fn find(sight: &Sight<'_>) -> Locks {
         let Some((at, kind, spins)) = sight.wanted(thread) else { continue };
         let key = (at, (!sight.is_shared(thread.member, at)).then_some(thread.member));
         let function = thread.own_frame().map(|frame| frame.words());
-        let lasted = thread.waited();
+        let lasted = if spins { thread.spun() } else { thread.waited() };
         let wait = Wait { thread: index, lock: 0, function, lasted, spins };
         locks.entry(key).or_insert_with(|| (kind, Vec::new())).1.push(wait);
     }
@@ -70,14 +70,28 @@ impl Sight<'_> {
             return Some((self.asked_for(thread)?, LockKind::KamailioFastLock, true));
         }
         let at = call.futex_wait()?.address;
-        let kind = kind::of_futex(thread)?;
-        let memory = &self.processes.get(thread.member)?.memory;
+        let process = self.processes.get(thread.member)?;
+        let in_kamailio =
+            self.is_shared(thread.member, at) || process.modules.symbol("_shm_root").is_some();
+        let kind = kind::of_futex(thread, Asked::of(call), in_kamailio)
+            .or_else(|| self.nameless_mutex(thread, process, at))?;
+        let memory = &process.memory;
         let is_rwlock = thread.functions().any(|name| name.contains("pthread_rwlock_"));
         let start = match is_rwlock {
             true => glibc::rwlock(memory, at, |_| true).map(|lock| lock.start),
             false => None,
         };
         Some((start.unwrap_or(at), kind, false))
+    }
+
+    /// A mutex where no function has a name (a stripped static program): a thread of the same
+    /// process is where its owner stands.
+    fn nameless_mutex(&self, thread: &ThreadView, process: &Process, at: Addr) -> Option<LockKind> {
+        let named = thread.frames.iter().any(|frame| frame.is_c_library());
+        let held = process.memory.int(at).is_ok_and(|word| word == 2);
+        let owner = glibc::mutex(&process.memory, at)?.holder.and_then(|tid| self.thread(tid))?;
+        let own = self.threads.get(owner).is_some_and(|owner| owner.member == thread.member);
+        (!named && held && own).then_some(LockKind::PthreadMutex)
     }
 
     /// The lock that a thread asks for again and again between giving up its turn: the only held
@@ -107,7 +121,12 @@ impl Sight<'_> {
         let memory = seen_by.and_then(|thread| self.processes.get(thread.member));
         let word = memory.and_then(|process| process.memory.int(at).ok());
         let word = word.map(|word| u32::from_le_bytes(word.to_le_bytes()));
-        let mut lock = Lock { at, member, kind, word, name: LockName::default(), holder: None };
+        let readers = match kind {
+            LockKind::PthreadRwlock => word.unwrap_or(0) >> glibc::READERS_SHIFT,
+            _ => 0,
+        };
+        let name = LockName::default();
+        let mut lock = Lock { at, member, kind, word, readers, name, holder: None };
         if let Some(process) = memory
             && word != Some(0)
         {
@@ -146,7 +165,7 @@ impl Sight<'_> {
                 let holder = owned.holder.filter(|tid| self.thread(*tid).is_some())?;
                 Some(self.recorded(holder, How::OwnerField))
             }
-            LockKind::KamailioRecursiveLock | LockKind::CLibraryLock | LockKind::Futex => None,
+            LockKind::KamailioRecursiveLock | LockKind::CLibraryLock => None,
         }
     }
 

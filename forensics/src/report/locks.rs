@@ -38,6 +38,8 @@ pub struct LockReport {
     pub kind: LockKind,
     /// What its word held.
     pub word: Option<u32>,
+    /// How many threads hold it for reading.
+    pub readers: u32,
     /// What it is called, or where it lies, for a person.
     pub name: String,
     /// The fragment of the shared pool that holds it.
@@ -156,6 +158,7 @@ fn lock_report(case: &Case, index: usize, lock: &Lock) -> LockReport {
         pid: member.and_then(|member| member.process.pid),
         kind: lock.kind,
         word: lock.word,
+        readers: lock.readers,
         name: lock.name.to_string(),
         fragment,
         holder: holder(case, lock),

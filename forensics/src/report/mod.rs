@@ -42,7 +42,8 @@ pub use selection::{Selection, SortKey, is_process};
 pub use tables::TablesReport;
 pub use tame::Tame;
 pub use threads::{
-    ProcessThreads, StackFrame, StackGroup, ThreadName, ThreadReport, ThreadsReport,
+    CallReport, ProcessThreads, StackFrame, StackGroup, SwitchReport, ThreadName, ThreadReport,
+    ThreadsReport,
 };
 pub use why::{
     Held, Kept, NodeReport, PathReport, Referred, RefsReport, RootKind, RootReport, WayPoint,

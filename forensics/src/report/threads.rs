@@ -57,6 +57,14 @@ pub struct ThreadReport {
     pub kernel_percent: Option<f64>,
     /// The system call that it is in, for a person.
     pub call: Option<String>,
+    /// The same as it was made: number, name and arguments.
+    pub system_call: Option<CallReport>,
+    /// How often it left its CPU between the samples, to wait or because its time was over; null
+    /// without them.
+    pub switches: Option<SwitchReport>,
+    /// For how long at least it has waited in that call, in seconds: 0 if it did something else
+    /// between the samples, null without them.
+    pub waited_seconds: Option<f64>,
     /// Where it waits in the kernel (`wchan`).
     pub wait_channel: Option<String>,
     /// Its frames, innermost first; an inlined function has a frame of its own before the one that
@@ -64,6 +72,26 @@ pub struct ThreadReport {
     pub frames: Vec<StackFrame>,
     /// Why the frames end, for a person.
     pub end: String,
+}
+
+/// A system call as it was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallReport {
+    /// Its number.
+    pub number: u64,
+    /// Its name; null for an unknown number.
+    pub name: Option<&'static str>,
+    /// The registers that hold its arguments; those that it does not have mean nothing.
+    pub arguments: [Addr; 6],
+}
+
+/// How often a thread left its CPU.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SwitchReport {
+    /// To wait for something; the capture itself is two of them.
+    pub voluntary: u64,
+    /// Because its time was over.
+    pub involuntary: u64,
 }
 
 /// A frame.
@@ -186,6 +214,16 @@ fn thread_report(case: &Case, number: usize, thread: &ThreadView) -> ThreadRepor
         cpu_percent: cpu.and_then(|cpu| cpu.percent).map(rounded),
         kernel_percent: cpu.and_then(|cpu| cpu.system_percent).map(rounded),
         call: case.call_words(thread),
+        system_call: thread.call.map(|call| CallReport {
+            number: call.number,
+            name: call.name,
+            arguments: call.arguments.map(Addr),
+        }),
+        switches: activity.and_then(|activity| activity.switches).map(|switches| SwitchReport {
+            voluntary: switches.voluntary,
+            involuntary: switches.involuntary,
+        }),
+        waited_seconds: thread.waited().map(|waited| waited.as_secs_f64()),
         wait_channel: activity.and_then(|activity| activity.last()?.wait_channel.clone()),
         frames: thread.frames.iter().flat_map(frames).collect(),
         end: thread.end.to_string(),

@@ -30,7 +30,7 @@ pub struct ThreadView {
     pub frames: Vec<NamedFrame>,
     /// Why they end.
     pub end: End,
-    /// The system call in which it waits, by its registers.
+    /// The system call in which it waits, or gives up its turn, by its registers.
     pub call: Option<SystemCall>,
     /// What `/proc` said of it.
     pub activity: Option<ThreadActivity>,
@@ -102,6 +102,14 @@ impl ThreadView {
         Some(if still { between } else { Duration::ZERO })
     }
 
+    /// For how long at least it has run without a rest: the time between the samples if it wanted a
+    /// CPU all the time, zero if not, `None` without two samples.
+    pub fn spun(&self) -> Option<Duration> {
+        let wanted = self.activity.as_ref()?.cpu.wanted_percent()?;
+        let between = self.between?;
+        Some(if wanted >= PEGGED_PERCENT { between } else { Duration::ZERO })
+    }
+
     /// Whether both samples found it stopped: by a signal (`T`), or by another tracer (`t`).
     pub fn is_stopped(&self) -> bool {
         let stopped = |state: Option<char>| matches!(state, Some('T' | 't'));
@@ -115,6 +123,9 @@ impl ThreadView {
         self.frames.iter().find(|frame| frame.module.is_some() && !frame.is_c_library())
     }
 }
+
+/// From this share of one CPU on a thread does nothing else, in percent.
+pub const PEGGED_PERCENT: f64 = 90.0;
 
 /// Voluntary switches that are the freeze's own: it stops a thread, and lets it go on.
 pub const SWITCHES_OF_FREEZE: u64 = 2;
@@ -151,11 +162,13 @@ pub fn threads(
     process.core.notes.threads.par_iter().map(view).collect()
 }
 
-/// The call that a thread was stopped in, if it was still waiting.
+/// The call that a thread was stopped in, if it was still waiting; one that gives up its turn ends at
+/// once, and tells all the same.
 fn waiting_call(thread: &Thread, process: &Process) -> Option<SystemCall> {
     let call = SystemCall::of_thread(thread, process.core.machine)?;
+    let call = call.as_made(&process.memory);
     let waits = !matches!(call.progress, Progress::Returned(_));
-    waits.then(|| call.as_made(&process.memory))
+    (waits || call.name == Some("sched_yield")).then_some(call)
 }
 
 fn named(frame: Frame, process: &Process, vdso: Option<&Module>, symbols: &Symbols) -> NamedFrame {

@@ -30,6 +30,9 @@ fn one(report: &LocksReport, lock: &LockReport, out: &mut dyn Write) -> io::Resu
     wrapped("  ", &format!("{} {}: {}; {word}", lock.lock, lock.kind.words(), lock.name), out)?;
     match &lock.holder {
         Some(holder) => wrapped("    held by ", &holder_line(holder), out)?,
+        None if lock.readers > 0 => {
+            writeln!(out, "    held for reading {} times; readers are not recorded", lock.readers)?;
+        }
         None => writeln!(out, "    held by somebody: neither recorded nor to be inferred")?,
     }
     let same = |wait: &&WaitReport| wait.waiter.lock == lock.lock;
