@@ -5,6 +5,7 @@
  *   again      a thread takes a plain mutex twice
  *   writer     a rwlock held for writing by a sleeping thread; one wants to read it, one to write
  *   reader     a rwlock held for reading; one wants to write it
+ *   openssl    a lock of libcrypto's, held for writing; one wants it, too
  *   shared     a mutex in shared memory, held by the main thread, wanted by a child process
  *   yields     a word in shared memory that a thread asks for again and again, giving up its turn
  *   stack      a word on a thread's own stack that it sleeps for with the futex call itself, as
@@ -16,6 +17,7 @@
  * cc -std=gnu11 -O2 -pthread -rdynamic locks.c -o locks
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -30,11 +32,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { FIRST, SECOND, AGAIN, WRITER, READS, WRITES, READER, WANTS, YIELDS, STACK, CONDITION,
-       SEMAPHORE, JOIN, BARRIER, KINDS };
+enum { FIRST, SECOND, AGAIN, WRITER, READS, WRITES, READER, WANTS, OPENSSL, HANDSHAKE, YIELDS,
+       STACK, CONDITION, SEMAPHORE, JOIN, BARRIER, KINDS };
 static const char *const NAMES[KINDS] = {
-    "first", "second", "again", "writer", "reads", "writes", "reader", "wants", "yields", "stack",
-    "condition", "semaphore", "join", "barrier",
+    "first", "second", "again", "writer", "reads", "writes", "reader", "wants", "openssl",
+    "handshake", "yields", "stack", "condition", "semaphore", "join", "barrier",
 };
 
 /* In memory that processes share. */
@@ -51,6 +53,8 @@ static struct shared *shared;
 static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER, two = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER, for_condition = PTHREAD_MUTEX_INITIALIZER;
 static pthread_rwlock_t written = PTHREAD_RWLOCK_INITIALIZER, read_held = PTHREAD_RWLOCK_INITIALIZER;
+static int (*write_lock)(void *);
+static void *of_openssl;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_barrier_t barrier, both_hold;
 static sem_t semaphore;
@@ -115,6 +119,13 @@ static void *wait_for(void *argument) {
     case WANTS:
         pthread_rwlock_wrlock(&read_held);
         break;
+    case OPENSSL:
+        write_lock(of_openssl);
+        forever();
+        break;
+    case HANDSHAKE:
+        write_lock(of_openssl);
+        break;
     case YIELDS:
         fast_lock(&shared->fast);
         break;
@@ -178,6 +189,13 @@ int main(void) {
     pthread_barrier_init(&both_hold, NULL, 2);
     sem_init(&semaphore, 0, 0);
 
+    void *libcrypto = dlopen("libcrypto.so.3", RTLD_NOW);
+    void *(*new_lock)(void) = libcrypto ? dlsym(libcrypto, "CRYPTO_THREAD_lock_new") : NULL;
+    write_lock = libcrypto ? dlsym(libcrypto, "CRYPTO_THREAD_write_lock") : NULL;
+    if (!new_lock || !write_lock)
+        fail(dlerror());
+    of_openssl = new_lock();
+
     int child = fork();
     if (child < 0)
         fail("fork");
@@ -198,9 +216,9 @@ int main(void) {
     for (int kind = 0; kind < KINDS; kind++)
         printf("%s\"%s\": %d", kind ? ", " : "", NAMES[kind], tids[kind]);
     printf("}, \"locks\": {\"one\": \"%p\", \"two\": \"%p\", \"plain\": \"%p\", \"written\": \"%p\", "
-           "\"read_held\": \"%p\", \"shared\": \"%p\", \"fast\": \"%p\", \"stack\": \"0x%jx\"}}\n",
+           "\"read_held\": \"%p\", \"openssl\": \"%p\", \"shared\": \"%p\", \"fast\": \"%p\", \"stack\": \"0x%jx\"}}\n",
            (void *)&one, (void *)&two, (void *)&plain, (void *)&written, (void *)&read_held,
-           (void *)&shared->mutex, (void *)&shared->fast, (uintmax_t)on_stack);
+           of_openssl, (void *)&shared->mutex, (void *)&shared->fast, (uintmax_t)on_stack);
     fflush(stdout);
     forever();
 }

@@ -105,6 +105,7 @@ fn every_lock_has_its_kind_and_the_holder_that_it_records() {
     captured.assert_waits("reads", "written", "pthread-rwlock", Some("writer"));
     captured.assert_waits("writes", "written", "pthread-rwlock", Some("writer"));
     captured.assert_waits("wants", "read_held", "pthread-rwlock", None);
+    captured.assert_waits("handshake", "openssl", "openssl-lock", Some("openssl"));
     captured.assert_waits("stack", "stack", "kamailio-lock", None);
     let child = captured.said["child"].as_u64().unwrap();
     let by_main = Some((captured.pid, "owner-field"));
@@ -114,7 +115,7 @@ fn every_lock_has_its_kind_and_the_holder_that_it_records() {
 #[test]
 fn conditions_semaphores_and_ends_of_threads_are_no_locks() {
     let captured = captured();
-    for name in ["condition", "semaphore", "join", "barrier", "writer", "reader"] {
+    for name in ["condition", "semaphore", "join", "barrier", "writer", "reader", "openssl"] {
         let tid = captured.tid(name);
         assert_eq!(captured.wait(tid), None, "{name}");
         let processes = captured.threads["processes"].as_array().unwrap().iter();
