@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::activity::FutexWait;
 use crate::threads::ThreadView;
 
 /// A kind of lock.
@@ -22,8 +23,6 @@ pub enum LockKind {
     OpensslLock,
     /// A lock inside the C library: its heap, its streams, its loader.
     CLibraryLock,
-    /// A word that a thread sleeps for; what for is not known.
-    Futex,
 }
 
 impl LockKind {
@@ -37,7 +36,6 @@ impl LockKind {
             Self::PthreadRwlock => "pthread rwlock",
             Self::OpensslLock => "OpenSSL lock",
             Self::CLibraryLock => "lock of the C library",
-            Self::Futex => "futex",
         }
     }
 }
@@ -57,12 +55,18 @@ const NO_LOCK: [&str; 9] = [
 /// Frames of the C library that stand between a system call and the caller, at most.
 const NEAR: usize = 8;
 
-/// The kind of lock that a thread sleeps for in a futex call; `None` where the functions on its
-/// stack say that it is a condition, a semaphore or another thread's end.
+/// What stands in a lock's word while it is held and somebody waits for it: Kamailio's and glibc's
+/// locks share that number.
+pub(super) const CONTENDED: u32 = 2;
+
+/// The kind of lock that a thread sleeps for in a futex call, by the functions on its stack; `None`
+/// where they say that it is a condition, a semaphore or another thread's end, or say nothing:
+/// programs and languages that sleep in their own ways do so for many things that are no lock.
 ///
-/// Kamailio's own code calls `syscall` (its futexes are not glibc's); glibc's locks are taken by
-/// functions that it exports, so they have names even in a stripped library.
-pub(super) fn of_futex(thread: &ThreadView) -> Option<LockKind> {
+/// Kamailio's own code calls `syscall` (its futexes are not glibc's) with a word that other
+/// processes may change; glibc's locks are taken by functions that it exports, so they have names
+/// even in a stripped library, unless such a function ends in a jump to one that has none.
+pub(super) fn of_futex(thread: &ThreadView, wait: &FutexWait) -> Option<LockKind> {
     let near = || thread.frames.iter().take(NEAR);
     let library: Vec<&str> = near()
         .take_while(|frame| frame.is_c_library())
@@ -76,13 +80,16 @@ pub(super) fn of_futex(thread: &ThreadView) -> Option<LockKind> {
     let openssl =
         near().flat_map(|frame| frame.functions()).any(|name| name.starts_with("CRYPTO_"));
     let in_module = near().find(|frame| !frame.is_c_library()).is_some_and(|f| f.module.is_some());
+    let contended = wait.value == Some(CONTENDED);
     Some(match () {
         () if openssl => LockKind::OpensslLock,
         () if calls("pthread_rwlock_") => LockKind::PthreadRwlock,
         () if calls("pthread_mutex_") || calls("mtx_") => LockKind::PthreadMutex,
         // The innermost function is `syscall` itself, called by the program.
-        () if calls("syscall") && in_module => LockKind::KamailioLock,
-        () if library.is_empty() => LockKind::Futex,
-        () => LockKind::CLibraryLock,
+        () if calls("syscall") => {
+            return (in_module && contended && wait.shared).then_some(LockKind::KamailioLock);
+        }
+        () if contended && !library.is_empty() => LockKind::CLibraryLock,
+        () => return None,
     })
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kind::{self, LockKind};
 use super::{Holder, How, Lock, LockName, Locks, Presence, Wait, glibc, graph, infer, kamailio};
+use crate::activity::FutexWait;
 use crate::addr::Addr;
 use crate::kamailio::ProcessEntry;
 use crate::memory::Memory as _;
@@ -69,15 +70,27 @@ impl Sight<'_> {
         if call.name == Some("sched_yield") {
             return Some((self.asked_for(thread)?, LockKind::KamailioFastLock, true));
         }
-        let at = call.futex_wait()?.address;
-        let kind = kind::of_futex(thread)?;
+        let wait = call.futex_wait()?;
+        let at = wait.address;
         let memory = &self.processes.get(thread.member)?.memory;
+        let by_functions = kind::of_futex(thread, &wait);
+        let kind = by_functions.or_else(|| self.recorded_mutex(thread.member, &wait))?;
         let is_rwlock = thread.functions().any(|name| name.contains("pthread_rwlock_"));
         let start = match is_rwlock {
             true => glibc::rwlock(memory, at, |_| true).map(|lock| lock.start),
             false => None,
         };
         Some((start.unwrap_or(at), kind, false))
+    }
+
+    /// The lock's own words say that it is a mutex and which captured thread holds it: enough where
+    /// no function on the stack has a name.
+    fn recorded_mutex(&self, member: usize, wait: &FutexWait) -> Option<LockKind> {
+        let memory = &self.processes.get(member)?.memory;
+        let owner = glibc::mutex(memory, wait.address)?.holder?;
+        let private = (!self.is_shared(member, wait.address)).then_some(member);
+        let known = self.owner(owner, private).is_some();
+        (known && glibc::waits_for_mutex(memory, wait, owner)).then_some(LockKind::PthreadMutex)
     }
 
     /// The lock that a thread asks for again and again between giving up its turn: the only held
@@ -111,7 +124,7 @@ impl Sight<'_> {
         if let Some(process) = memory
             && word != Some(0)
         {
-            lock.holder = self.holder(&mut lock.kind, at, process, waits);
+            lock.holder = self.holder(&mut lock.kind, (at, member), process, waits);
         }
         lock
     }
@@ -119,7 +132,7 @@ impl Sight<'_> {
     fn holder(
         &self,
         kind: &mut LockKind,
-        at: Addr,
+        (at, member): Key,
         process: &Process,
         waits: &[Wait],
     ) -> Option<Holder> {
@@ -134,19 +147,19 @@ impl Sight<'_> {
             }
             LockKind::PthreadMutex => {
                 let owned = glibc::mutex(&process.memory, at)?;
-                Some(self.recorded(owned.holder?, How::OwnerField))
+                Some(self.owned_by(owned.holder?, member))
             }
             LockKind::PthreadRwlock | LockKind::OpensslLock => {
-                let is_thread = |tid| self.thread(tid).is_some();
+                let is_thread = |tid| self.owner(tid, member).is_some();
                 // The lock is known by its start here.
                 let word = at.checked_add(8)?;
                 let owned = glibc::rwlock(&process.memory, word, is_thread);
                 let owned = owned.filter(|owned| owned.holder.is_some());
                 let owned = owned.or_else(|| glibc::mutex(&process.memory, at))?;
-                let holder = owned.holder.filter(|tid| self.thread(*tid).is_some())?;
-                Some(self.recorded(holder, How::OwnerField))
+                let holder = owned.holder.filter(|tid| is_thread(*tid))?;
+                Some(self.owned_by(holder, member))
             }
-            LockKind::KamailioRecursiveLock | LockKind::CLibraryLock | LockKind::Futex => None,
+            LockKind::KamailioRecursiveLock | LockKind::CLibraryLock => None,
         }
     }
 
@@ -170,6 +183,36 @@ impl Sight<'_> {
         })
     }
 
+    /// The thread that glibc's locks call `id`, of the process `member` or, in shared memory, of
+    /// any.
+    fn owner(&self, id: u32, member: Option<usize>) -> Option<usize> {
+        let threads = || self.threads.iter().enumerate();
+        let here = |thread: &ThreadView| member.is_none_or(|member| thread.member == member);
+        let mut by_own = threads().filter(|(_, thread)| here(thread) && thread.own_id == Some(id));
+        by_own.next().map(|(index, _)| index).or_else(|| {
+            let index = self.thread(id)?;
+            let thread = self.threads.get(index)?;
+            (here(thread) && thread.own_id.is_none()).then_some(index)
+        })
+    }
+
+    /// A thread of another process may be anywhere; of a thread of this one it is certain that it
+    /// has ended if the IDs of all that there are were known.
+    fn owned_by(&self, id: u32, member: Option<usize>) -> Holder {
+        let found = self.owner(id, member);
+        let mut here = self.threads.iter().filter(|thread| Some(thread.member) == member);
+        let all_known = member.is_some() && here.all(|thread| thread.own_id.is_some());
+        let presence = match found {
+            Some(_) => Presence::Captured,
+            None if all_known => Presence::Ended,
+            None => Presence::NotInInput,
+        };
+        let process = member.and_then(|member| self.processes.get(member)?.pid);
+        let pid = found.and_then(|thread| self.pid(thread)).or(process).unwrap_or(id);
+        let tid = found.is_none().then_some(id);
+        Holder { pid, tid, thread: found, how: How::OwnerField, presence }
+    }
+
     fn recorded(&self, id: u32, how: How) -> Holder {
         let thread = self.thread(id);
         let in_table = self.table.iter().any(|entry| u32::try_from(entry.pid) == Ok(id));
@@ -180,7 +223,7 @@ impl Sight<'_> {
             (None, _) => Presence::Ended,
         };
         let pid = thread.and_then(|thread| self.pid(thread)).unwrap_or(id);
-        Holder { pid, thread, how, presence }
+        Holder { pid, tid: None, thread, how, presence }
     }
 
     fn pid(&self, thread: usize) -> Option<u32> {
@@ -218,7 +261,7 @@ impl Sight<'_> {
         let (index, because) = found?;
         let pid = self.pid(index)?;
         let how = How::Inferred { because };
-        Some(Holder { pid, thread: Some(index), how, presence: Presence::Captured })
+        Some(Holder { pid, tid: None, thread: Some(index), how, presence: Presence::Captured })
     }
 
     /// Whether a module is no program: every process of the group is inside its program.

@@ -66,7 +66,7 @@ pub struct FragmentName {
 pub struct HolderReport {
     /// Its PID.
     pub pid: u32,
-    /// Its thread ID; null if it is not in the input.
+    /// Its thread ID; null where only its process is known.
     pub tid: Option<u32>,
     /// What its process does.
     pub role: Option<String>,
@@ -172,7 +172,7 @@ fn holder(case: &Case, lock: &Lock) -> Option<HolderReport> {
     };
     Some(HolderReport {
         pid: holder.pid,
-        tid: thread.map(|thread| thread.tid),
+        tid: thread.map(|thread| thread.tid).or(holder.tid),
         role: case.role_of_holder(holder),
         how: holder.how.id(),
         because,

@@ -52,15 +52,21 @@ fn holder_line(holder: &HolderReport) -> String {
         "ended" => ", which has ended",
         _ => ", which is not in the input",
     };
-    format!("{}{role}{state}{presence} [{how}]", holder.pid)
+    let thread = thread_of(Some(holder.pid), holder.tid);
+    format!("{}{thread}{role}{state}{presence} [{how}]", holder.pid)
+}
+
+/// `/TID` behind a PID, for threads other than a process's first.
+fn thread_of(pid: Option<u32>, tid: Option<u32>) -> String {
+    match tid {
+        Some(tid) if pid != Some(tid) => format!("/{tid}"),
+        _ => String::new(),
+    }
 }
 
 fn wait_line(wait: &WaitReport) -> String {
     let pid = wait.waiter.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-    let thread = match wait.waiter.pid {
-        Some(pid) if pid == wait.waiter.tid => String::new(),
-        _ => format!("/{}", wait.waiter.tid),
-    };
+    let thread = thread_of(wait.waiter.pid, Some(wait.waiter.tid));
     let role = wait.role.as_ref().map(|role| format!(" ({role})")).unwrap_or_default();
     let function = wait.function.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
     let lasted = match wait.seconds {
