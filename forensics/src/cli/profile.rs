@@ -43,7 +43,8 @@ enum Format {
 impl ProfileArgs {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<u8> {
         let open = |path| self.files.open(std::slice::from_ref(path));
-        let opened = self.snapshots.iter().map(open).collect::<Result<Vec<Evidence>>>()?;
+        let mut opened = self.snapshots.iter().map(open).collect::<Result<Vec<Evidence>>>()?;
+        share_modules(&mut opened);
         let (ordered, _) = diff::by_time(opened);
         let options = CaseOptions { threads: true, without_pools: true, ..CaseOptions::default() };
         let mut profile = Profile::default();
@@ -56,5 +57,20 @@ impl ProfileArgs {
             Format::Speedscope => writeln!(out, "{}", profile.speedscope()?)?,
         }
         Ok(0)
+    }
+}
+
+/// Gives the samples of a series that came without modules those of a sample of the same host and
+/// boot that has them: of a series only the first and the last one bring any.
+fn share_modules(snapshots: &mut [Evidence]) {
+    let boot = |snapshot: &Evidence| snapshot.header.as_ref().map(|header| header.boot_id.clone());
+    let with_modules = snapshots.iter().filter(|snapshot| !snapshot.modules.is_empty());
+    let known: Vec<_> =
+        with_modules.filter_map(|with| Some((boot(with)?, with.modules.clone()))).collect();
+    for snapshot in snapshots.iter_mut().filter(|snapshot| snapshot.modules.is_empty()) {
+        let same = known.iter().find(|(of, _)| Some(of) == boot(snapshot).as_ref());
+        if let Some((_, modules)) = same {
+            snapshot.modules.clone_from(modules);
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn thread_name(case: &Case, thread: usize) -> String {
 fn own_name(view: &ThreadView, member: &Member) -> String {
     let program = member.process.core.notes.process.as_ref().map(|info| info.name.as_str());
     match view.name.as_deref() {
-        Some(name) if program != Some(name) => format!(" (\"{name}\")"),
+        Some(name) if program != Some(name) => format!(" ({name:?})"),
         _ => String::new(),
     }
 }

@@ -87,9 +87,15 @@ pub(super) fn of_futex(thread: &ThreadView, wait: &FutexWait) -> Option<LockKind
         () if calls("pthread_mutex_") || calls("mtx_") => LockKind::PthreadMutex,
         // The innermost function is `syscall` itself, called by the program.
         () if calls("syscall") => {
-            return (in_module && contended && wait.shared).then_some(LockKind::KamailioLock);
+            return (in_module && as_kamailio_waits(wait)).then_some(LockKind::KamailioLock);
         }
         () if contended && !library.is_empty() => LockKind::CLibraryLock,
         () => return None,
     })
+}
+
+/// Whether a wait is like those for Kamailio's locks: for a word that other processes may change,
+/// while it says that the lock is held and somebody waits.
+pub(super) fn as_kamailio_waits(wait: &FutexWait) -> bool {
+    wait.shared && wait.value == Some(CONTENDED)
 }

@@ -74,7 +74,9 @@ impl Sight<'_> {
         let at = wait.address;
         let memory = &self.processes.get(thread.member)?.memory;
         let by_functions = kind::of_futex(thread, &wait);
-        let kind = by_functions.or_else(|| self.recorded_mutex(thread.member, &wait))?;
+        let kind = by_functions
+            .or_else(|| self.recorded_mutex(thread.member, &wait))
+            .or_else(|| self.unnamed_lock(thread, &wait))?;
         let is_rwlock = thread.functions().any(|name| name.contains("pthread_rwlock_"));
         let start = match is_rwlock {
             true => glibc::rwlock(memory, at, |_| true).map(|lock| lock.start),
@@ -91,6 +93,14 @@ impl Sight<'_> {
         let private = (!self.is_shared(member, wait.address)).then_some(member);
         let known = self.owner(owner, private).is_some();
         (known && glibc::waits_for_mutex(memory, wait, owner)).then_some(LockKind::PthreadMutex)
+    }
+
+    /// Without a file of the C library its functions have no names: what a thread sleeps for in
+    /// shared memory in the way of Kamailio's locks is one.
+    fn unnamed_lock(&self, thread: &ThreadView, wait: &FutexWait) -> Option<LockKind> {
+        let unnamed = thread.frames.first()?.function().is_none() && thread.own_frame().is_some();
+        let alike = kind::as_kamailio_waits(wait) && self.is_shared(thread.member, wait.address);
+        (unnamed && alike).then_some(LockKind::KamailioLock)
     }
 
     /// The lock that a thread asks for again and again between giving up its turn: the only held

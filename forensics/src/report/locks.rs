@@ -14,6 +14,8 @@ use crate::locks::{How, Lock, LockKind, Presence, Wait};
 pub struct LocksReport {
     /// Version of this form.
     pub schema: u32,
+    /// Threads that were looked at.
+    pub threads: u64,
     /// The locks that somebody waits for, those with most waiters first.
     pub locks: Vec<LockReport>,
     /// Who waits.
@@ -123,6 +125,7 @@ impl LocksReport {
         };
         Self {
             schema: super::SCHEMA,
+            threads: crate::num::wide(case.threads.len()),
             locks: locks(case),
             waits: found.waits.iter().filter_map(|wait| wait_report(case, wait)).collect(),
             cycles: found.cycles.iter().map(circle).collect(),

@@ -12,7 +12,12 @@ use crate::report::locks::{HolderReport, LockReport, LocksReport, WaitReport};
 pub fn locks(report: &LocksReport, out: &mut dyn Write) -> io::Result<()> {
     findings(&report.findings, out)?;
     if report.locks.is_empty() {
-        writeln!(out, "Locks      no thread waits for a lock\n")?;
+        let threads = report.threads;
+        match threads {
+            0 => writeln!(out, "Locks      not known: no thread's registers are in the input\n")?,
+            1 => writeln!(out, "Locks      the thread in the input waits for no lock\n")?,
+            _ => writeln!(out, "Locks      none of the {threads} threads waits for a lock\n")?,
+        }
     } else {
         writeln!(out, "Locks that threads wait for ({})", report.locks.len())?;
     }
