@@ -53,6 +53,7 @@ static void *wait_semaphore(void *arg)
 static void *wait_barrier(void *arg)
 {
 	(void)arg;
+	pthread_setname_np(pthread_self(), "line\nFindings");
 	pthread_barrier_wait(&barrier);
 	return NULL;
 }

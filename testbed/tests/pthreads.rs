@@ -96,3 +96,16 @@ fn conditions_semaphores_barriers_joins_and_words_of_a_library_are_no_locks() {
         assert_eq!(locks["findings"], serde_json::json!([]), "{locks:#}");
     }
 }
+
+#[test]
+fn the_name_of_a_thread_begins_no_line_of_the_report() {
+    let scratch = tools::scratch("pthreads-name");
+    let mut command = Command::new(build(&scratch, &[]));
+    command.arg("none");
+    let bundle = scratch.join("pthreads.tar.zst");
+    locks(command, &bundle);
+    let mut forensics = tools::forensics();
+    forensics.arg("threads").arg(&bundle);
+    let text = run(&mut forensics, tools::PATIENCE).expect(&[0]).text();
+    assert!(text.contains("line\u{fffd}Findings"), "{text}");
+}

@@ -77,7 +77,9 @@ fn name(process: &ProcessThreads, thread: &ThreadReport) -> String {
         Some(pid) if pid == thread.tid => String::new(),
         _ => format!("/{}", thread.tid),
     };
+    // A program may name its threads as it likes, with line ends, too.
     let what = process.role.as_ref().or(thread.name.as_ref());
+    let what = what.map(|what| what.replace(char::is_control, "�"));
     what.map_or_else(|| format!("{pid}{tid}"), |what| format!("{pid}{tid} ({what})"))
 }
 
