@@ -139,12 +139,12 @@ fn circles_are_found_and_named_by_their_threads() {
     let [first, second, again] = ["first", "second", "again"].map(|name| captured.tid(name));
     assert_eq!(circles, [vec![first, second], vec![again]]);
     let found = captured.findings("lock-cycle");
-    let names = [format!("{first} (first)"), format!("{second} (second)")];
+    let names = [format!("{first} (\"first\")"), format!("{second} (\"second\")")];
     assert!(
         found.iter().any(|summary| names.iter().all(|name| summary.contains(name))),
         "{found:?}"
     );
-    let own = format!("thread {again} (again)");
+    let own = format!("thread {again} (\"again\")");
     let itself = |summary: &&str| summary.starts_with(&own) && summary.contains("holds itself");
     assert!(found.iter().any(itself), "{found:?}");
 }

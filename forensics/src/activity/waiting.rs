@@ -14,6 +14,8 @@ use crate::num::narrow;
 const MOST_DESCRIPTORS: u64 = 65_536;
 /// `FUTEX_CMD_MASK`: without the flags for private and clock.
 const FUTEX_COMMAND: u64 = 0x7f;
+/// `FUTEX_PRIVATE_FLAG`: only threads of the same process wake it.
+const FUTEX_PRIVATE: u64 = 0x80;
 
 /// For how long a call waits at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct FutexWait {
     /// The value that it had when the thread went to sleep: it waits while it stays.
     /// `None` for locks that the kernel knows the owner of (`FUTEX_LOCK_PI`).
     pub value: Option<u32>,
+    /// Whether threads of other processes may wake it (no `FUTEX_PRIVATE_FLAG`).
+    pub shared: bool,
 }
 
 /// How the descriptors of a call are found.
@@ -125,17 +129,19 @@ impl SystemCall {
     pub fn futex_wait(&self) -> Option<FutexWait> {
         let address = Addr(self.argument(0));
         let low = |value: u64| u32::try_from(value & 0xffff_ffff).ok();
-        match self.name? {
+        let shared = |flags: u64| flags & FUTEX_PRIVATE == 0;
+        let (value, flags) = match self.name? {
             "futex" => match self.argument(1) & FUTEX_COMMAND {
                 // FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI
-                0 | 9 | 11 => Some(FutexWait { address, value: low(self.argument(2)) }),
+                0 | 9 | 11 => (low(self.argument(2)), self.argument(1)),
                 // FUTEX_LOCK_PI, FUTEX_LOCK_PI2
-                6 | 13 => Some(FutexWait { address, value: None }),
-                _ => None,
+                6 | 13 => (None, self.argument(1)),
+                _ => return None,
             },
-            "futex_wait" => Some(FutexWait { address, value: low(self.argument(1)) }),
-            _ => None,
-        }
+            "futex_wait" => (low(self.argument(1)), self.argument(3)),
+            _ => return None,
+        };
+        Some(FutexWait { address, value, shared: shared(flags) })
     }
 
     /// The address that it sends or connects to, as its arguments have it; a path for unix sockets.

@@ -2,6 +2,7 @@
 
 use super::{Case, Doing};
 use crate::activity::Descriptors;
+use crate::gap::Gap;
 use crate::locks::{self, Holder, Locks, Sight};
 use crate::symbols::Symbols;
 use crate::threads::{self, ThreadView};
@@ -17,6 +18,10 @@ impl Case {
             })
             .collect();
         self.gaps.extend(symbols.gaps());
+        if threads.is_empty() {
+            let why = "the input has no registers";
+            self.gaps.push(Gap::new("stacks of threads, and the locks they wait for", why));
+        }
         self.threads = threads;
         let locks = self.find_locks();
         self.doings = (0..self.threads.len())

@@ -143,6 +143,10 @@ fn is_stuck(case: &Case, lock: &Lock, waiters: &[&Wait]) -> bool {
 fn advice(case: &Case, holder: Option<&Holder>) -> String {
     let doing = holder.and_then(|holder| holder.thread).map(|thread| case.doing(thread));
     match (holder.map(|holder| holder.presence), doing) {
+        (Some(Presence::Ended), _) if holder.is_some_and(|holder| holder.tid.is_some()) => {
+            "That thread has returned or was cancelled while it held the lock. The thread that \
+             waits is not to blame; only a restart helps it."
+        }
         (Some(Presence::Ended), _) => {
             "Look in the log for the end of that process (\"exited by a signal\") and for its core: \
              it died while it held the lock. Only a restart helps the others."

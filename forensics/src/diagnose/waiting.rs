@@ -1,7 +1,7 @@
 //! What the rules about locks have in common: who, which lock, held by whom.
 
 use super::{Fact, fact, fact_at};
-use crate::case::{Case, describe};
+use crate::case::{Case, Member, describe};
 use crate::locks::{Holder, How, Lock, Presence, Wait};
 use crate::threads::{NamedFrame, ThreadView};
 
@@ -15,10 +15,16 @@ pub(super) fn thread_name(case: &Case, thread: usize) -> String {
     let process = describe(member);
     match member.process.core.notes.threads.len() {
         0 | 1 => process,
-        _ => match view.name.as_ref().filter(|name| !name.is_empty()) {
-            Some(name) => format!("thread {} ({name}) of {process}", view.tid),
-            None => format!("thread {} of {process}", view.tid),
-        },
+        _ => format!("thread {}{} of {process}", view.tid, own_name(view, member)),
+    }
+}
+
+/// ` ("NAME")` for a thread that has another name than its program.
+fn own_name(view: &ThreadView, member: &Member) -> String {
+    let program = member.process.core.notes.process.as_ref().map(|info| info.name.as_str());
+    match view.name.as_deref() {
+        Some(name) if program != Some(name) => format!(" ({name:?})"),
+        _ => String::new(),
     }
 }
 
@@ -74,9 +80,11 @@ pub(super) fn waits(case: &Case, wait: &Wait) -> Fact {
 pub(super) fn holder_name(case: &Case, holder: &Holder) -> String {
     match holder.thread {
         Some(thread) => thread_name(case, thread),
-        None => match case.role_of_holder(holder) {
-            Some(role) => format!("process {} ({role})", holder.pid),
-            None => format!("process {}", holder.pid),
+        None => match (holder.tid, case.role_of_holder(holder)) {
+            (Some(tid), _) if tid == holder.pid => format!("thread {tid}"),
+            (Some(tid), _) => format!("thread {tid} of process {}", holder.pid),
+            (None, Some(role)) => format!("process {} ({role})", holder.pid),
+            (None, None) => format!("process {}", holder.pid),
         },
     }
 }

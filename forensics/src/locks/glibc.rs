@@ -5,6 +5,8 @@
 //! A rwlock has two words to sleep for, at 8 and at 12, and the writer's thread ID at 24; readers
 //! leave no name.
 
+use super::kind::CONTENDED;
+use crate::activity::FutexWait;
 use crate::addr::Addr;
 use crate::memory::Memory;
 
@@ -13,6 +15,11 @@ const MUTEX_USERS: u64 = 12;
 const MUTEX_KIND: u64 = 16;
 /// Type, robustness, priority protocol, elision, pshared: no kind has other bits.
 const MUTEX_KIND_BITS: u32 = 0x0fff;
+
+/// In the word of a lock that names its owner: somebody waits.
+const FUTEX_WAITERS: u32 = 0x8000_0000;
+/// In the word of a lock that names its owner: the thread's ID.
+const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 
 /// The lowest bits of a rwlock's first word are flags; above them its readers are counted.
 pub(super) const READERS_SHIFT: u32 = 3;
@@ -37,6 +44,19 @@ pub(super) fn mutex(memory: &dyn Memory, at: Addr) -> Option<Owned> {
     let kind = half(memory, at, MUTEX_KIND)?;
     let plausible = holder != 0 && users < 1 << 20 && kind & !MUTEX_KIND_BITS == 0;
     plausible.then_some(Owned { start: at, holder: Some(holder) })
+}
+
+/// Whether a thread that sleeps for the word at `at` as `wait` says may sleep for a mutex that
+/// `owner` holds. A robust mutex and one with priority inheritance have the owner's ID in the word.
+pub(super) fn waits_for_mutex(memory: &dyn Memory, wait: &FutexWait, owner: u32) -> bool {
+    let word = half(memory, wait.address, 0);
+    let names_owner = |value: u32| value & FUTEX_WAITERS != 0 && value & FUTEX_TID_MASK == owner;
+    match (wait.value, word) {
+        (Some(CONTENDED), Some(word)) => word == CONTENDED || word == 1,
+        (Some(value), Some(word)) => names_owner(value) && names_owner(word),
+        (None, Some(word)) => names_owner(word),
+        (_, None) => false,
+    }
 }
 
 /// A rwlock of which a word to sleep for is at `at`. `is_thread`: whether a number is the ID of a

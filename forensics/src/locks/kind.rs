@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::activity::SystemCall;
+use crate::activity::FutexWait;
 use crate::threads::ThreadView;
 
 /// A kind of lock.
@@ -40,9 +40,6 @@ impl LockKind {
     }
 }
 
-/// What a lock's word holds while somebody has it and somebody may wait.
-const CONTENDED: u32 = 2;
-
 /// Functions of the C library that sleep for something that is no lock.
 const NO_LOCK: [&str; 9] = [
     "pthread_cond_",
@@ -58,30 +55,23 @@ const NO_LOCK: [&str; 9] = [
 /// Frames of the C library that stand between a system call and the caller, at most.
 const NEAR: usize = 8;
 
-/// What the arguments of a futex call say of the lock that it is for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    /// `FUTEX_WAIT` for any process that maps the word, without a time limit.
-    shared: bool,
-    /// The word said "held, and somebody may wait": 2 in every kind of simple lock.
-    contended: bool,
-}
-
-impl Asked {
-    pub(super) fn of(call: &SystemCall) -> Self {
-        let [_, operation, _, limit, ..] = call.arguments;
-        let contended = call.futex_wait().is_some_and(|wait| wait.value == Some(CONTENDED));
-        Self { shared: operation == 0 && limit == 0, contended }
-    }
-}
+/// What stands in a lock's word while it is held and somebody waits for it: Kamailio's and glibc's
+/// locks share that number.
+pub(super) const CONTENDED: u32 = 2;
 
 /// The kind of lock that a thread sleeps for in a futex call, by the functions on its stack; `None`
-/// where nothing shows that it is a lock: conditions, semaphores and the end of other threads are
-/// waited for with the same call. `in_kamailio`: the word is where Kamailio may have its locks.
+/// where they say that it is a condition, a semaphore or another thread's end, or say nothing:
+/// programs and languages that sleep in their own ways do so for many things that are no lock.
 ///
-/// Kamailio's own code calls `syscall` (its futexes are not glibc's); glibc's locks are taken by
-/// functions that it exports, so they have names even in a stripped library.
-pub(super) fn of_futex(thread: &ThreadView, asked: Asked, in_kamailio: bool) -> Option<LockKind> {
+/// Kamailio's own code calls `syscall` (its futexes are not glibc's) with a word that other
+/// processes may change; glibc's locks are taken by functions that it exports, so they have names
+/// even in a stripped library, unless such a function ends in a jump to one that has none.
+/// `in_kamailio`: the word is where Kamailio may have its locks.
+pub(super) fn of_futex(
+    thread: &ThreadView,
+    wait: &FutexWait,
+    in_kamailio: bool,
+) -> Option<LockKind> {
     let near = || thread.frames.iter().take(NEAR);
     let library: Vec<&str> = near()
         .take_while(|frame| frame.is_c_library())
@@ -96,15 +86,24 @@ pub(super) fn of_futex(thread: &ThreadView, asked: Asked, in_kamailio: bool) -> 
     let openssl =
         near().flat_map(|frame| frame.functions()).any(|name| name.starts_with("CRYPTO_THREAD_"));
     let of_pthread = calls("pthread_rwlock_") || calls("pthread_mutex_") || calls("mtx_");
-    let own_code = library.iter().all(|name| *name == "syscall");
-    match () {
-        () if openssl && of_pthread => Some(LockKind::OpensslLock),
-        () if calls("pthread_rwlock_") => Some(LockKind::PthreadRwlock),
-        () if of_pthread => Some(LockKind::PthreadMutex),
-        () if own_code => {
-            let kamailio = asked.shared && asked.contended && in_kamailio;
-            kamailio.then_some(LockKind::KamailioLock)
+    let in_module = near().find(|frame| !frame.is_c_library()).is_some_and(|f| f.module.is_some());
+    let contended = wait.value == Some(CONTENDED);
+    Some(match () {
+        () if openssl && of_pthread => LockKind::OpensslLock,
+        () if calls("pthread_rwlock_") => LockKind::PthreadRwlock,
+        () if of_pthread => LockKind::PthreadMutex,
+        // The innermost function is `syscall` itself, called by the program.
+        () if calls("syscall") => {
+            let of_kamailio = in_kamailio && in_module && as_kamailio_waits(wait);
+            return of_kamailio.then_some(LockKind::KamailioLock);
         }
-        () => asked.contended.then_some(LockKind::CLibraryLock),
-    }
+        () if contended && !library.is_empty() => LockKind::CLibraryLock,
+        () => return None,
+    })
+}
+
+/// Whether a wait is like those for Kamailio's locks: for a word that other processes may change,
+/// while it says that the lock is held and somebody waits.
+pub(super) fn as_kamailio_waits(wait: &FutexWait) -> bool {
+    wait.shared && wait.value == Some(CONTENDED)
 }

@@ -86,6 +86,8 @@ pub struct LockFragment {
 pub struct Holder {
     /// Its PID: on the host where that is known, else as the lock names it.
     pub pid: u32,
+    /// The thread that the lock names, as it names it, where that is not in the input.
+    pub tid: Option<u32>,
     /// Index in the case's threads, if it is in the input.
     pub thread: Option<usize>,
     /// How it is known.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kind::{self, Asked, LockKind};
+use super::kind::{self, LockKind};
 use super::{Holder, How, Lock, LockName, Locks, Presence, Wait, glibc, graph, infer, kamailio};
+use crate::activity::FutexWait;
 use crate::addr::Addr;
 use crate::kamailio::ProcessEntry;
 use crate::memory::Memory as _;
@@ -69,13 +70,16 @@ impl Sight<'_> {
         if call.name == Some("sched_yield") {
             return Some((self.asked_for(thread)?, LockKind::KamailioFastLock, true));
         }
-        let at = call.futex_wait()?.address;
+        let wait = call.futex_wait()?;
+        let at = wait.address;
         let process = self.processes.get(thread.member)?;
+        let memory = &process.memory;
         let in_kamailio =
             self.is_shared(thread.member, at) || process.modules.symbol("_shm_root").is_some();
-        let kind = kind::of_futex(thread, Asked::of(call), in_kamailio)
-            .or_else(|| self.nameless_mutex(thread, process, at))?;
-        let memory = &process.memory;
+        let by_functions = kind::of_futex(thread, &wait, in_kamailio);
+        let kind = by_functions
+            .or_else(|| self.recorded_mutex(thread.member, &wait))
+            .or_else(|| self.unnamed_lock(thread, &wait))?;
         let is_rwlock = thread.functions().any(|name| name.contains("pthread_rwlock_"));
         let start = match is_rwlock {
             true => glibc::rwlock(memory, at, |_| true).map(|lock| lock.start),
@@ -84,14 +88,22 @@ impl Sight<'_> {
         Some((start.unwrap_or(at), kind, false))
     }
 
-    /// A mutex where no function has a name (a stripped static program): a thread of the same
-    /// process is where its owner stands.
-    fn nameless_mutex(&self, thread: &ThreadView, process: &Process, at: Addr) -> Option<LockKind> {
-        let named = thread.frames.iter().any(|frame| frame.is_c_library());
-        let held = process.memory.int(at).is_ok_and(|word| word == 2);
-        let owner = glibc::mutex(&process.memory, at)?.holder.and_then(|tid| self.thread(tid))?;
-        let own = self.threads.get(owner).is_some_and(|owner| owner.member == thread.member);
-        (!named && held && own).then_some(LockKind::PthreadMutex)
+    /// The lock's own words say that it is a mutex and which captured thread holds it: enough where
+    /// no function on the stack has a name.
+    fn recorded_mutex(&self, member: usize, wait: &FutexWait) -> Option<LockKind> {
+        let memory = &self.processes.get(member)?.memory;
+        let owner = glibc::mutex(memory, wait.address)?.holder?;
+        let private = (!self.is_shared(member, wait.address)).then_some(member);
+        let known = self.owner(owner, private).is_some();
+        (known && glibc::waits_for_mutex(memory, wait, owner)).then_some(LockKind::PthreadMutex)
+    }
+
+    /// Without a file of the C library its functions have no names: what a thread sleeps for in
+    /// shared memory in the way of Kamailio's locks is one.
+    fn unnamed_lock(&self, thread: &ThreadView, wait: &FutexWait) -> Option<LockKind> {
+        let unnamed = thread.frames.first()?.function().is_none() && thread.own_frame().is_some();
+        let alike = kind::as_kamailio_waits(wait) && self.is_shared(thread.member, wait.address);
+        (unnamed && alike).then_some(LockKind::KamailioLock)
     }
 
     /// The lock that a thread asks for again and again between giving up its turn: the only held
@@ -130,7 +142,7 @@ impl Sight<'_> {
         if let Some(process) = memory
             && word != Some(0)
         {
-            lock.holder = self.holder(&mut lock.kind, at, process, waits);
+            lock.holder = self.holder(&mut lock.kind, (at, member), process, waits);
         }
         lock
     }
@@ -138,7 +150,7 @@ impl Sight<'_> {
     fn holder(
         &self,
         kind: &mut LockKind,
-        at: Addr,
+        (at, member): Key,
         process: &Process,
         waits: &[Wait],
     ) -> Option<Holder> {
@@ -153,17 +165,17 @@ impl Sight<'_> {
             }
             LockKind::PthreadMutex => {
                 let owned = glibc::mutex(&process.memory, at)?;
-                Some(self.recorded(owned.holder?, How::OwnerField))
+                Some(self.owned_by(owned.holder?, member))
             }
             LockKind::PthreadRwlock | LockKind::OpensslLock => {
-                let is_thread = |tid| self.thread(tid).is_some();
+                let is_thread = |tid| self.owner(tid, member).is_some();
                 // The lock is known by its start here.
                 let word = at.checked_add(8)?;
                 let owned = glibc::rwlock(&process.memory, word, is_thread);
                 let owned = owned.filter(|owned| owned.holder.is_some());
                 let owned = owned.or_else(|| glibc::mutex(&process.memory, at))?;
-                let holder = owned.holder.filter(|tid| self.thread(*tid).is_some())?;
-                Some(self.recorded(holder, How::OwnerField))
+                let holder = owned.holder.filter(|tid| is_thread(*tid))?;
+                Some(self.owned_by(holder, member))
             }
             LockKind::KamailioRecursiveLock | LockKind::CLibraryLock => None,
         }
@@ -189,6 +201,36 @@ impl Sight<'_> {
         })
     }
 
+    /// The thread that glibc's locks call `id`, of the process `member` or, in shared memory, of
+    /// any.
+    fn owner(&self, id: u32, member: Option<usize>) -> Option<usize> {
+        let threads = || self.threads.iter().enumerate();
+        let here = |thread: &ThreadView| member.is_none_or(|member| thread.member == member);
+        let mut by_own = threads().filter(|(_, thread)| here(thread) && thread.own_id == Some(id));
+        by_own.next().map(|(index, _)| index).or_else(|| {
+            let index = self.thread(id)?;
+            let thread = self.threads.get(index)?;
+            (here(thread) && thread.own_id.is_none()).then_some(index)
+        })
+    }
+
+    /// A thread of another process may be anywhere; of a thread of this one it is certain that it
+    /// has ended if the IDs of all that there are were known.
+    fn owned_by(&self, id: u32, member: Option<usize>) -> Holder {
+        let found = self.owner(id, member);
+        let mut here = self.threads.iter().filter(|thread| Some(thread.member) == member);
+        let all_known = member.is_some() && here.all(|thread| thread.own_id.is_some());
+        let presence = match found {
+            Some(_) => Presence::Captured,
+            None if all_known => Presence::Ended,
+            None => Presence::NotInInput,
+        };
+        let process = member.and_then(|member| self.processes.get(member)?.pid);
+        let pid = found.and_then(|thread| self.pid(thread)).or(process).unwrap_or(id);
+        let tid = found.is_none().then_some(id);
+        Holder { pid, tid, thread: found, how: How::OwnerField, presence }
+    }
+
     fn recorded(&self, id: u32, how: How) -> Holder {
         let thread = self.thread(id);
         let in_table = self.table.iter().any(|entry| u32::try_from(entry.pid) == Ok(id));
@@ -199,7 +241,7 @@ impl Sight<'_> {
             (None, _) => Presence::Ended,
         };
         let pid = thread.and_then(|thread| self.pid(thread)).unwrap_or(id);
-        Holder { pid, thread, how, presence }
+        Holder { pid, tid: None, thread, how, presence }
     }
 
     fn pid(&self, thread: usize) -> Option<u32> {
@@ -237,7 +279,7 @@ impl Sight<'_> {
         let (index, because) = found?;
         let pid = self.pid(index)?;
         let how = How::Inferred { because };
-        Some(Holder { pid, thread: Some(index), how, presence: Presence::Captured })
+        Some(Holder { pid, tid: None, thread: Some(index), how, presence: Presence::Captured })
     }
 
     /// Whether a module is no program: every process of the group is inside its program.

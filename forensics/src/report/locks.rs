@@ -14,6 +14,8 @@ use crate::locks::{How, Lock, LockKind, Presence, Wait};
 pub struct LocksReport {
     /// Version of this form.
     pub schema: u32,
+    /// Threads that were looked at.
+    pub threads: u64,
     /// The locks that somebody waits for, those with most waiters first.
     pub locks: Vec<LockReport>,
     /// Who waits.
@@ -68,7 +70,7 @@ pub struct FragmentName {
 pub struct HolderReport {
     /// Its PID.
     pub pid: u32,
-    /// Its thread ID; null if it is not in the input.
+    /// Its thread ID; null where only its process is known.
     pub tid: Option<u32>,
     /// What its process does.
     pub role: Option<String>,
@@ -125,6 +127,7 @@ impl LocksReport {
         };
         Self {
             schema: super::SCHEMA,
+            threads: crate::num::wide(case.threads.len()),
             locks: locks(case),
             waits: found.waits.iter().filter_map(|wait| wait_report(case, wait)).collect(),
             cycles: found.cycles.iter().map(circle).collect(),
@@ -175,7 +178,7 @@ fn holder(case: &Case, lock: &Lock) -> Option<HolderReport> {
     };
     Some(HolderReport {
         pid: holder.pid,
-        tid: thread.map(|thread| thread.tid),
+        tid: thread.map(|thread| thread.tid).or(holder.tid),
         role: case.role_of_holder(holder),
         how: holder.how.id(),
         because,

@@ -12,7 +12,12 @@ use crate::report::locks::{HolderReport, LockReport, LocksReport, WaitReport};
 pub fn locks(report: &LocksReport, out: &mut dyn Write) -> io::Result<()> {
     findings(&report.findings, out)?;
     if report.locks.is_empty() {
-        writeln!(out, "Locks      no thread waits for a lock\n")?;
+        let threads = report.threads;
+        match threads {
+            0 => writeln!(out, "Locks      not known: no thread's registers are in the input\n")?,
+            1 => writeln!(out, "Locks      the thread in the input waits for no lock\n")?,
+            _ => writeln!(out, "Locks      none of the {threads} threads waits for a lock\n")?,
+        }
     } else {
         writeln!(out, "Locks that threads wait for ({})", report.locks.len())?;
     }
@@ -55,15 +60,21 @@ fn holder_line(holder: &HolderReport) -> String {
         "ended" => ", which has ended",
         _ => ", which is not in the input",
     };
-    format!("{}{role}{state}{presence} [{how}]", holder.pid)
+    let thread = thread_of(Some(holder.pid), holder.tid);
+    format!("{}{thread}{role}{state}{presence} [{how}]", holder.pid)
+}
+
+/// `/TID` behind a PID, for threads other than a process's first.
+fn thread_of(pid: Option<u32>, tid: Option<u32>) -> String {
+    match tid {
+        Some(tid) if pid != Some(tid) => format!("/{tid}"),
+        _ => String::new(),
+    }
 }
 
 fn wait_line(wait: &WaitReport) -> String {
     let pid = wait.waiter.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-    let thread = match wait.waiter.pid {
-        Some(pid) if pid == wait.waiter.tid => String::new(),
-        _ => format!("/{}", wait.waiter.tid),
-    };
+    let thread = thread_of(wait.waiter.pid, Some(wait.waiter.tid));
     let role = wait.role.as_ref().map(|role| format!(" ({role})")).unwrap_or_default();
     let function = wait.function.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
     let lasted = match wait.seconds {
