@@ -57,7 +57,7 @@ pub struct CaseOptions {
     pub keep_used: bool,
     /// Follow every pointer, for [`Case::losses`].
     pub reachability: bool,
-    /// Do not walk any pool.
+    /// Do not walk any pool, unless threads are looked at and one of them crashed.
     pub without_pools: bool,
     /// Unwind every thread and look for locks.
     pub threads: bool,
@@ -176,7 +176,7 @@ impl Case {
         case.gather_gaps();
         if case.evidence.has_no_heap() {
             case.say_no_heap();
-        } else if !options.without_pools {
+        } else if !options.without_pools || (options.threads && case.has_crashed()) {
             case.walk_pools(options);
             if options.reachability {
                 case.find_losses();
@@ -187,6 +187,11 @@ impl Case {
             case.crashes = case.find_crashes();
         }
         case
+    }
+
+    /// Whether a process died: what it met in a pool is asked of a walk.
+    fn has_crashed(&self) -> bool {
+        self.members.iter().any(|member| member.process.core.dead_thread().is_some())
     }
 
     /// Gaps of single processes.

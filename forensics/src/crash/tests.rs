@@ -51,6 +51,7 @@ fn view(signal: u16, frames: &[(&str, &str)]) -> ThreadView {
     ThreadView {
         member: 0,
         tid: OWN_PID,
+        own_id: None,
         name: None,
         signal,
         frames: frames.iter().map(|(module, name)| frame(module, name, registers(128))).collect(),
