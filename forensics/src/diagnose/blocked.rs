@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::waiting::{thread_name, way};
 use super::{Confidence, Finding, Rule, Severity, fact};
 use crate::case::{Case, Doing};
+use crate::threads::LONG_WAIT;
 
 pub(super) struct Blocked;
 
@@ -16,7 +17,7 @@ impl Rule for Blocked {
     fn check(&self, case: &Case) -> Vec<Finding> {
         let mut by_call: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, thread) in case.threads.iter().enumerate() {
-            let stuck = thread.waited().is_some_and(|waited| !waited.is_zero());
+            let stuck = thread.waited().is_some_and(|waited| waited >= LONG_WAIT);
             if let Doing::Blocked { call } = case.doing(index)
                 && stuck
             {

@@ -1,5 +1,7 @@
 //! Locks that threads wait for and that are not given back.
 
+use std::time::Duration;
+
 use super::waiting::{holder_does, holder_name, how_known, lock_name, thread_name, waits, way};
 use super::{Confidence, Fact, Finding, Rule, Severity, fact, fact_at};
 use crate::case::{Case, Doing};
@@ -24,12 +26,10 @@ impl LockHeld {
     fn finding(&self, case: &Case, index: usize, lock: &Lock) -> Option<Finding> {
         let waiters: Vec<&Wait> = case.locks.waits_for(index).collect();
         let holder = lock.holder.as_ref();
-        if super::lock_on_stack::is_misplaced(lock)
-            || leads_to_cycle(case, index)
-            || !is_stuck(case, lock, &waiters)
-        {
+        if super::lock_on_stack::is_misplaced(lock) || leads_to_cycle(case, index) {
             return None;
         }
+        let severity = severity(case, lock, &waiters)?;
         let lasting = waiters.iter().any(|wait| wait.is_stuck());
         let held = match holder {
             Some(holder) => {
@@ -62,7 +62,7 @@ impl LockHeld {
         };
         Some(Finding {
             rule: self.id(),
-            severity: if lasting { Severity::Critical } else { Severity::Error },
+            severity,
             confidence,
             summary: format!("{waiting} for the {}, {held}", lock_name(lock)),
             facts,
@@ -126,17 +126,44 @@ fn leads_to_cycle(case: &Case, lock: usize) -> bool {
     false
 }
 
-/// Whether somebody waits for longer than a lock is held in a healthy program: by the samples, or,
-/// without samples, by what the holder does.
-fn is_stuck(case: &Case, lock: &Lock, waiters: &[&Wait]) -> bool {
-    let sampled = waiters.iter().any(|wait| wait.lasted.is_some());
-    if sampled {
-        return waiters.iter().any(|wait| wait.is_stuck());
+/// Threads that wait for one lock at one moment in a program without known workers, before it is
+/// worth a warning.
+const MANY: usize = 3;
+
+/// How bad it is; `None` for what is seen in every busy program.
+///
+/// Two samples show who does not move. One moment shows less: that most of the workers wait for one
+/// lock, or that its holder does something else meanwhile.
+fn severity(case: &Case, lock: &Lock, waiters: &[&Wait]) -> Option<Severity> {
+    let doing =
+        lock.holder.as_ref().and_then(|holder| holder.thread).map(|thread| case.doing(thread));
+    // Threads of a pool take turns to wait for work with a lock in their hands.
+    if !lock.kind.is_kamailio() && matches!(doing, Some(Doing::Idle { .. })) {
+        return Some(Severity::Note);
     }
-    let Some(holder) = &lock.holder else { return waiters.len() > 1 && lock.word != Some(0) };
-    holder.presence == Presence::Ended || {
-        let doing = holder.thread.map(|thread| case.doing(thread));
-        matches!(doing, Some(Doing::Stopped(_) | Doing::Blocked { .. })) || waiters.len() > 1
+    if waiters.iter().any(|wait| wait.is_stuck()) {
+        return Some(Severity::Critical);
+    }
+    if lock.holder.as_ref().is_some_and(|holder| holder.presence == Presence::Ended) {
+        return Some(Severity::Critical);
+    }
+    // Samples that show them moving count for more than one moment.
+    if waiters.iter().any(|wait| wait.lasted == Some(Duration::ZERO)) || lock.word == Some(0) {
+        return None;
+    }
+    let workers = case.workers();
+    let many = match workers.is_empty() {
+        true => waiters.len() >= MANY,
+        false => {
+            let waiting = waiters.iter().filter(|wait| workers.contains(&wait.thread)).count();
+            waiting > 1 && waiting.saturating_mul(2) >= workers.len()
+        }
+    };
+    let busy = matches!(doing, Some(Doing::Stopped(_) | Doing::Blocked { .. }));
+    match (many, busy || waiters.len() > 1) {
+        (true, _) => Some(Severity::Warning),
+        (false, true) => Some(Severity::Note),
+        (false, false) => None,
     }
 }
 

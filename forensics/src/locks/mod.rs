@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::addr::{Addr, AddrRange};
 use crate::kamailio::OwnerName;
+use crate::threads::LONG_WAIT;
 use crate::units::size;
 
 pub use kamailio::uses_shared_pool;
@@ -167,9 +168,10 @@ impl Locks {
 }
 
 impl Wait {
-    /// Whether the samples show that it does nothing else.
+    /// Whether the samples show that it does nothing else, for longer than a lock is held in a
+    /// healthy program.
     pub fn is_stuck(&self) -> bool {
-        self.lasted.is_some_and(|lasted| lasted > Duration::ZERO)
+        self.lasted.is_some_and(|lasted| lasted >= LONG_WAIT)
     }
 }
 

@@ -132,6 +132,9 @@ impl ThreadView {
 /// From this share of one CPU on a thread does nothing else, in percent.
 pub const PEGGED_PERCENT: f64 = 90.0;
 
+/// A healthy program waits for locks and peers, too, but not for so long.
+pub const LONG_WAIT: Duration = Duration::from_millis(500);
+
 /// Voluntary switches that are the freeze's own: it stops a thread, and lets it go on.
 pub const SWITCHES_OF_FREEZE: u64 = 2;
 
