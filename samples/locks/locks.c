@@ -7,6 +7,7 @@
  *   reader     a rwlock held for reading; one wants to write it
  *   openssl    a lock of libcrypto's, held for writing; one wants it, too
  *   shared     a mutex in shared memory, held by the main thread, wanted by a child process
+ *   spins      a spinlock
  *   yields     a word in shared memory that a thread asks for again and again, giving up its turn
  *   stack      a word on a thread's own stack that it sleeps for with the futex call itself, as
  *              Kamailio's locks are waited for; it exports _shm_root and so passes for Kamailio
@@ -32,11 +33,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { FIRST, SECOND, AGAIN, WRITER, READS, WRITES, READER, WANTS, OPENSSL, HANDSHAKE, YIELDS,
+enum { FIRST, SECOND, AGAIN, WRITER, READS, WRITES, READER, WANTS, OPENSSL, HANDSHAKE, SPINS, YIELDS,
        STACK, CONDITION, SEMAPHORE, JOIN, BARRIER, KINDS };
 static const char *const NAMES[KINDS] = {
     "first", "second", "again", "writer", "reads", "writes", "reader", "wants", "openssl",
-    "handshake", "yields", "stack", "condition", "semaphore", "join", "barrier",
+    "handshake", "spins", "yields", "stack", "condition", "semaphore", "join", "barrier",
 };
 
 /* In memory that processes share. */
@@ -58,6 +59,7 @@ static void *of_openssl;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_barrier_t barrier, both_hold;
 static sem_t semaphore;
+static pthread_spinlock_t spin;
 static pthread_t threads[KINDS];
 static _Atomic int tids[KINDS];
 static _Atomic uintptr_t on_stack;
@@ -126,6 +128,9 @@ static void *wait_for(void *argument) {
     case HANDSHAKE:
         write_lock(of_openssl);
         break;
+    case SPINS:
+        pthread_spin_lock(&spin);
+        break;
     case YIELDS:
         fast_lock(&shared->fast);
         break;
@@ -153,7 +158,7 @@ static void *wait_for(void *argument) {
     exit(1);
 }
 
-/* Whether a thread of a process sleeps in the kernel (or, of one that yields, exists). */
+/* Whether a thread of a process sleeps in the kernel. */
 static int sleeps(int pid, int tid) {
     char path[64], text[128] = "";
     snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", pid, tid);
@@ -170,7 +175,7 @@ static void start(int kind) {
         fail("pthread_create");
     while (!tids[kind])
         usleep(1000);
-    while (kind != YIELDS && kind != FIRST && !sleeps(getpid(), tids[kind]))
+    while (kind != SPINS && kind != YIELDS && kind != FIRST && !sleeps(getpid(), tids[kind]))
         usleep(1000);
 }
 
@@ -187,6 +192,8 @@ int main(void) {
     shared->fast = 1;
     pthread_barrier_init(&barrier, NULL, 2);
     pthread_barrier_init(&both_hold, NULL, 2);
+    pthread_spin_init(&spin, PTHREAD_PROCESS_PRIVATE);
+    pthread_spin_lock(&spin);
     sem_init(&semaphore, 0, 0);
 
     void *libcrypto = dlopen("libcrypto.so.3", RTLD_NOW);
@@ -216,9 +223,9 @@ int main(void) {
     for (int kind = 0; kind < KINDS; kind++)
         printf("%s\"%s\": %d", kind ? ", " : "", NAMES[kind], tids[kind]);
     printf("}, \"locks\": {\"one\": \"%p\", \"two\": \"%p\", \"plain\": \"%p\", \"written\": \"%p\", "
-           "\"read_held\": \"%p\", \"openssl\": \"%p\", \"shared\": \"%p\", \"fast\": \"%p\", \"stack\": \"0x%jx\"}}\n",
+           "\"read_held\": \"%p\", \"openssl\": \"%p\", \"spin\": \"%p\", \"shared\": \"%p\", \"fast\": \"%p\", \"stack\": \"0x%jx\"}}\n",
            (void *)&one, (void *)&two, (void *)&plain, (void *)&written, (void *)&read_held,
-           of_openssl, (void *)&shared->mutex, (void *)&shared->fast, (uintmax_t)on_stack);
+           of_openssl, (void *)&spin, (void *)&shared->mutex, (void *)&shared->fast, (uintmax_t)on_stack);
     fflush(stdout);
     forever();
 }

@@ -149,6 +149,14 @@ fn circles_are_found_and_named_by_their_threads() {
     assert!(found.iter().any(itself), "{found:?}");
 }
 
+#[test]
+fn a_thread_at_a_spinlock_spins() {
+    let captured = captured();
+    captured.assert_waits("spins", "spin", "pthread-spinlock", None);
+    let all = captured.threads["findings"].as_array().unwrap();
+    assert!(all.iter().all(|finding| finding["rule"] != "cpu-loop"), "{all:?}");
+}
+
 /// A thread that asks again and again is caught between two asks now and then: it is told to ask
 /// only if it was caught giving up its turn.
 #[test]

@@ -33,7 +33,7 @@ fn findings(patient: &Patient, place: u64, bytes: &[u8], rule: &str) -> Vec<Find
     let _wound = patient.hurt(&[(place, bytes.to_vec())]);
     let mut command = forensics();
     command.arg("--json").arg(patient.path());
-    let report: Report = run(&mut command, tools::PATIENCE).expect(&[1]).json();
+    let report: Report = run(&mut command, tools::PATIENCE).expect(&[0, 1]).json();
     report.findings.into_iter().filter(|found| found.rule == rule).collect()
 }
 

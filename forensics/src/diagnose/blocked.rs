@@ -49,14 +49,24 @@ impl Blocked {
         });
         Finding {
             rule: self.id(),
-            severity: if many { Severity::Error } else { Severity::Warning },
+            severity: match (workers.is_empty(), many) {
+                // What such a program is for, nobody knows here.
+                (true, _) => Severity::Note,
+                (false, true) => Severity::Error,
+                (false, false) => Severity::Warning,
+            },
             confidence: Confidence::Certain,
             summary: format!("{who} blocked in {call} in the middle of its work{share}"),
             facts: stacks.collect(),
-            advice: "Look at that peer, file or child first: the program waits for it, and every \
+            advice: match workers.is_empty() {
+                true => "If the program hangs, look at that peer, file, lock or child first.",
+                false => {
+                    "Look at that peer, file or child first: the program waits for it, and every \
                      message that this worker would handle waits, too. Shorter time-outs, an \
                      asynchronous variant of the call or more workers bound the damage."
-                .to_owned(),
+                }
+            }
+            .to_owned(),
         }
     }
 }

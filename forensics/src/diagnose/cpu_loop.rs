@@ -2,7 +2,7 @@
 
 use super::waiting::{innermost, stands, thread_name};
 use super::{Confidence, Finding, Rule, Severity, fact};
-use crate::case::Case;
+use crate::case::{Case, Doing};
 use crate::threads::{PEGGED_PERCENT, SWITCHES_OF_FREEZE, ThreadView};
 
 pub(super) struct CpuLoop;
@@ -26,6 +26,9 @@ impl Rule for CpuLoop {
 
 impl CpuLoop {
     fn finding(&self, case: &Case, index: usize, thread: &ThreadView) -> Option<Finding> {
+        if matches!(case.doing(index), Doing::SpinningOnLock { .. }) {
+            return None;
+        }
         let activity = thread.activity.as_ref()?;
         let (percent, kernel) = (activity.cpu.percent?, activity.cpu.system_percent?);
         // On a busy host it runs when it gets a CPU.

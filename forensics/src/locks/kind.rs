@@ -15,6 +15,8 @@ pub enum LockKind {
     KamailioRecursiveLock,
     /// `gen_lock_t` of a build without futexes: a word that is asked for again and again.
     KamailioFastLock,
+    /// `pthread_spinlock_t`.
+    PthreadSpinlock,
     /// `pthread_mutex_t`.
     PthreadMutex,
     /// `pthread_rwlock_t`.
@@ -32,6 +34,7 @@ impl LockKind {
             Self::KamailioLock => "Kamailio lock",
             Self::KamailioRecursiveLock => "recursive Kamailio lock",
             Self::KamailioFastLock => "Kamailio lock without a futex",
+            Self::PthreadSpinlock => "pthread spinlock",
             Self::PthreadMutex => "pthread mutex",
             Self::PthreadRwlock => "pthread rwlock",
             Self::OpensslLock => "OpenSSL lock",

@@ -63,9 +63,20 @@ pub fn find(sight: &Sight<'_>) -> Locks {
     result
 }
 
+/// The spinlock that a thread asks for in `pthread_spin_lock`, which keeps its only argument where it
+/// was given.
+fn spinlock(thread: &ThreadView) -> Option<Addr> {
+    let innermost = thread.frames.first()?;
+    let asks = innermost.function()?.trim_start_matches('_') == "pthread_spin_lock";
+    innermost.frame.registers.named("rdi").map(Addr).filter(|_| asks)
+}
+
 impl Sight<'_> {
     /// The lock that a thread waits for: its address, its kind, and whether the thread spins.
     fn wanted(&self, thread: &ThreadView) -> Option<(Addr, LockKind, bool)> {
+        if let Some(at) = spinlock(thread) {
+            return Some((at, LockKind::PthreadSpinlock, true));
+        }
         let call = thread.call.as_ref()?;
         if call.name == Some("sched_yield") {
             return Some((self.asked_for(thread)?, LockKind::KamailioFastLock, true));
@@ -177,7 +188,9 @@ impl Sight<'_> {
                 let holder = owned.holder.filter(|tid| is_thread(*tid))?;
                 Some(self.owned_by(holder, member))
             }
-            LockKind::KamailioRecursiveLock | LockKind::CLibraryLock => None,
+            LockKind::KamailioRecursiveLock
+            | LockKind::PthreadSpinlock
+            | LockKind::CLibraryLock => None,
         }
     }
 

@@ -113,7 +113,7 @@ fn heading(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "Series     sample {number} of {of}, every {every} ({id})")?;
         }
         for scope in &header.scope {
-            writeln!(out, "Scope      {scope}")?;
+            wrapped("Scope      ", scope, out)?;
         }
     }
     writeln!(
