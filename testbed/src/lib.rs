@@ -7,7 +7,7 @@
 //! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`analysis`] is what
 //! `forensics --json` promises, [`oracle`] compares it with what the instance said and [`scripts`]
 //! with a walk that gdb makes; [`stacks`] compares stacks with gdb's. [`sample`] stands in for the
-//! layouts that no package here has; [`patch`] damages a core where [`seed`] says.
+//! layouts that no package here has, [`program`] runs other small programs; [`patch`] damages a core where [`seed`] says.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
 //! first surprise. A test never passes because something is missing.
@@ -33,6 +33,7 @@ pub mod oracle;
 pub mod patch;
 pub mod plant;
 pub mod proc;
+pub mod program;
 pub mod rpc;
 pub mod sample;
 pub mod scripts;

@@ -8,9 +8,8 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -22,18 +21,9 @@ use forensics::modules::LibraryOptions;
 use forensics::process::Process;
 use forensics::symbols::SymbolOptions;
 use serde_json::{Value, json};
+use testbed::program::{Program, compile};
 use testbed::tools::{self, run};
 use testbed::{gdb, kernel};
-
-/// A running program; ended with the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// What the program said of itself, and what was made of it.
 struct Captured {
@@ -57,28 +47,17 @@ fn captured() -> &'static Captured {
 
 /// Builds the program and starts it; what it says of itself.
 fn start(scratch: &Path, clocks: &Path) -> (Program, Value) {
-    let mut command = Command::new(build(scratch));
-    command.arg(clocks).current_dir(scratch).stdout(Stdio::piped());
-    let mut program = Program(command.spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (program, serde_json::from_str(&line).unwrap())
-}
-
-fn build(scratch: &Path) -> PathBuf {
-    let program = scratch.join("activity");
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]);
-    compiler.arg(&program).arg(tools::workspace().join("samples/activity/activity.c"));
-    run(&mut compiler, Duration::from_secs(60)).expect(&[0]);
-    program
+    let mut command = Command::new(compile("samples/activity/activity.c", &[], scratch));
+    let program = Program::start(command.arg(clocks).current_dir(scratch));
+    let said = serde_json::from_str(&program.said).unwrap();
+    (program, said)
 }
 
 fn capture() -> Captured {
     let scratch = tools::scratch("activity");
     let (clocks, bundle) = (scratch.join("clocks"), scratch.join("activity.tar.zst"));
     let (program, said) = start(&scratch, &clocks);
-    let pid = program.0.id();
+    let pid = program.pid();
     let mut ss = Command::new("ss");
     ss.args(["-Huna", "sport", "=", &format!(":{}", said["flooded_port"])]);
     let ss = run(&mut ss, Duration::from_secs(10)).expect(&[0]).text();
@@ -260,7 +239,7 @@ fn told(call: &SystemCall) -> Told {
 fn registers_tell_the_same_calls_as_proc_whoever_wrote_the_core() {
     let scratch = tools::scratch("activity-cores");
     let (program, said) = start(&scratch, &scratch.join("clocks"));
-    let pid = program.0.id();
+    let pid = program.pid();
     // Those whose call never ends; the others may be anywhere.
     let names =
         ["sleeps", "receives", "connects", "polls", "selects", "epolls", "locks", "a) R (b"];
@@ -304,7 +283,7 @@ fn a_series_gives_a_profile() {
     let scratch = tools::scratch("activity-profile");
     let (program, said) = start(&scratch, &scratch.join("clocks"));
     let mut collect = tools::collect_evidence();
-    collect.args(["--samples", "3", "--every", "2s", "--pid", &program.0.id().to_string(), "-o"]);
+    collect.args(["--samples", "3", "--every", "2s", "--pid", &program.pid().to_string(), "-o"]);
     run(collect.arg(scratch.join("series.tar.zst")), tools::PATIENCE).expect(&[0]);
     drop(program);
     let profile = |arguments: &[&str]| {

@@ -7,24 +7,13 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use testbed::program::{Program, compile};
 use testbed::tools::{self, PATIENCE, run};
-
-/// Ended with the test; its child process ends with it.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// What the program said of itself, and what `forensics` says of its bundle.
 struct Captured {
@@ -42,19 +31,14 @@ fn captured() -> &'static Captured {
 
 fn capture() -> Captured {
     let scratch = tools::scratch("locks");
-    let program = scratch.join("locks");
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-rdynamic"]);
-    compiler.arg("-o").arg(&program).arg(tools::workspace().join("samples/locks/locks.c"));
-    run(&mut compiler, Duration::from_secs(60)).expect(&[0]);
-    let mut program = Program(Command::new(program).stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let program = compile("samples/locks/locks.c", &["-rdynamic"], &scratch);
+    // Its child process ends with it.
+    let program = Program::start(&mut Command::new(program));
     let bundle = scratch.join("locks.tar.zst");
-    tools::collect(program.0.id(), &bundle);
+    tools::collect(program.pid(), &bundle);
     Captured {
-        pid: program.0.id().into(),
-        said: serde_json::from_str(&line).unwrap(),
+        pid: program.pid().into(),
+        said: serde_json::from_str(&program.said).unwrap(),
         locks: report("locks", &bundle),
         threads: report("threads", &bundle),
     }

@@ -6,40 +6,20 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
+use testbed::program::{Program, compile};
 use testbed::tools::{self, run};
 
-/// A running program; ended with the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn build(scratch: &Path, more: &[&str]) -> PathBuf {
-    let program = scratch.join("pthreads");
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]).args(more);
-    compiler.arg("-o").arg(&program);
-    compiler.arg(tools::workspace().join("testbed/config/pthreads.c"));
-    run(&mut compiler, tools::PATIENCE).expect(&[0]);
-    program
-}
+const SOURCE: &str = "testbed/config/pthreads.c";
 
 /// What `forensics locks --json` says of the program, started `command … HOW`.
 fn locks(mut command: Command, bundle: &Path) -> Value {
-    let mut program = Program(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    tools::collect(program.0.id(), bundle);
+    let program = Program::start(&mut command);
+    assert_eq!(program.said, "ready\n");
+    tools::collect(program.pid(), bundle);
     let mut forensics = tools::forensics();
     forensics.args(["locks", "--json"]).arg(bundle);
     run(&mut forensics, tools::PATIENCE).expect(&[0, 1]).json()
@@ -47,7 +27,7 @@ fn locks(mut command: Command, bundle: &Path) -> Value {
 
 fn locks_when(how: &str, more: &[&str]) -> Value {
     let scratch = tools::scratch(&format!("pthreads-{how}{}", more.concat()));
-    let mut command = Command::new(build(&scratch, more));
+    let mut command = Command::new(compile(SOURCE, more, &scratch));
     command.arg(how);
     locks(command, &scratch.join("pthreads.tar.zst"))
 }
@@ -100,7 +80,7 @@ fn conditions_semaphores_barriers_joins_and_words_of_a_library_are_no_locks() {
 #[test]
 fn the_name_of_a_thread_begins_no_line_of_the_report() {
     let scratch = tools::scratch("pthreads-name");
-    let mut command = Command::new(build(&scratch, &[]));
+    let mut command = Command::new(compile(SOURCE, &[], &scratch));
     command.arg("none");
     let bundle = scratch.join("pthreads.tar.zst");
     locks(command, &bundle);

@@ -8,10 +8,9 @@
 )]
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use bundle::{Header, Holds, member};
@@ -19,6 +18,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use testbed::elf::Core;
 use testbed::kamailio::{Instance, Options};
+use testbed::program::{Program, compile};
 use testbed::tools::{self, Finished, run};
 use testbed::unpacked::Unpacked;
 use testbed::{gdb, oracle, proc};
@@ -175,7 +175,7 @@ fn takes_missing_heaps_calmly(instance: &Instance, bundle: &Path) {
 
 /// `testbed/config/stands.c`, running.
 struct Stands {
-    child: Child,
+    running: Program,
     program: PathBuf,
     /// The child of its vfork, if it has one.
     forked: u32,
@@ -183,21 +183,14 @@ struct Stands {
 
 impl Stands {
     fn start(scratch: &Path, arguments: &[&str]) -> Self {
-        let program = scratch.join("stands");
-        let mut compiler = Command::new("gcc");
-        compiler.args(["-O1", "-g", "-pthread", "-o"]).arg(&program);
-        compiler.arg(tools::workspace().join("testbed/config/stands.c"));
-        run(&mut compiler, tools::PATIENCE).expect(&[0]);
-        let mut child =
-            Command::new(&program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let forked = line.trim().strip_prefix("ready ").expect("it is ready").parse().unwrap();
-        Self { child, program, forked }
+        let program = compile("testbed/config/stands.c", &["-O1", "-g"], scratch);
+        let running = Program::start(Command::new(&program).args(arguments));
+        let forked = running.said.trim().strip_prefix("ready ").expect("it is ready");
+        Self { forked: forked.parse().unwrap(), running, program }
     }
 
     fn pid(&self) -> u32 {
-        self.child.id()
+        self.running.pid()
     }
 }
 
@@ -206,8 +199,6 @@ impl Drop for Stands {
         if self.forked != 0 {
             proc::signal(self.forked, Signal::SIGKILL);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

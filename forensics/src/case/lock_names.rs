@@ -4,7 +4,7 @@ use super::inside;
 use super::{Case, Member};
 use crate::addr::Addr;
 use crate::kamailio::{self, PoolKind};
-use crate::locks::{self, Lock, LockFragment, LockName, Locks};
+use crate::locks::{Lock, LockFragment, LockName, Locks};
 use crate::memory::Memory as _;
 use crate::places::{Place, Places};
 
@@ -20,9 +20,9 @@ impl Case {
             .map(|(index, (lock, seen_by))| {
                 let fragment = fragments.iter().find(|(at, _)| *at == lock.at);
                 let fragment = fragment.map(|(_, fragment)| fragment.clone());
-                let of_pool = locks
-                    .waits_for(index)
-                    .any(|wait| wait.function.as_deref().is_some_and(locks::uses_shared_pool));
+                let of_pool = locks.waits_for(index).any(|wait| {
+                    wait.function.as_deref().is_some_and(kamailio::works_on_shared_pool)
+                });
                 let own = of_pool.then(|| "the lock of the shared pool".to_owned());
                 self.lock_name(lock, own, fragment, seen_by, places)
             })
@@ -70,7 +70,7 @@ impl Case {
             |member: usize| matches!(places.of(member, lock.at.0), Some(Place::Stack { .. }));
         let start = fragment.as_ref().map_or(lock.at, |fragment| fragment.payload.start);
         let member = seen_by.and_then(|member| self.members.get(member));
-        let slot = || kamailio::tables::slot_of(&member?.process, start, lock.at);
+        let slot = || kamailio::tables::slot_of(&member?.process, lock.at);
         LockName {
             own: own.or_else(slot),
             variable: member.and_then(|member| variable(member, [lock.at, start])),

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 pub use notes::{MappedFile, Notes, ProcessInfo, Thread};
 pub use registers::Register;
-pub use signal::{SI_KERNEL, SignalInfo, names_address, signal_name};
+pub use signal::{SI_KERNEL, SignalInfo, is_crash, names_address, signal_name};
 
 use crate::addr::{Addr, AddrRange};
 use crate::bytes::Blob;

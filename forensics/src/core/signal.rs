@@ -50,6 +50,11 @@ const CRASHES: [u16; 7] = [4, 6, 7, 8, 11, 24, 31];
 /// SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU: nobody dies of them.
 const NO_DEATH: [u16; 5] = [18, 19, 20, 21, 22];
 
+/// Whether a signal is that of a program's own fault, or its own `abort`.
+pub fn is_crash(signal: u16) -> bool {
+    CRASHES.contains(&signal)
+}
+
 /// `SIGSEGV`, or `signal 40`.
 pub fn signal_name(signal: u16) -> String {
     let name = usize::from(signal).checked_sub(1).and_then(|index| NAMES.get(index));
@@ -105,7 +110,7 @@ impl CoreFile {
         match self.writer {
             Writer::Kernel => threads.first().filter(|thread| self.is_dead(thread)),
             Writer::Gcore | Writer::Collector => {
-                threads.iter().find(|thread| CRASHES.contains(&thread.signal))
+                threads.iter().find(|thread| is_crash(thread.signal))
             }
         }
     }

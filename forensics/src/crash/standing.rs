@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Interrupted;
 use crate::core::SignalInfo;
+use crate::kamailio::is_manager_function;
 use crate::memory::Memory;
 use crate::threads::{NamedFrame, ThreadView};
 
@@ -134,13 +135,11 @@ fn is_foreign(frame: &NamedFrame) -> bool {
 
 /// Functions of Kamailio's memory managers, without those that print.
 pub(crate) fn is_manager(function: &str) -> bool {
-    let manager = ["qm_", "fm_", "tlsf_"].iter().any(|start| function.starts_with(start));
-    manager && !is_status(function)
+    is_manager_function(function) && !is_status(function)
 }
 
 fn is_status(function: &str) -> bool {
-    let manager = ["qm_", "fm_", "tlsf_"].iter().any(|start| function.starts_with(start));
-    manager && (function.contains("status") || function.contains("sums"))
+    is_manager_function(function) && (function.contains("status") || function.contains("sums"))
 }
 
 /// Whether the innermost frames are the C library's, and one of them writes text.

@@ -4,62 +4,23 @@ use super::standing::judge;
 use super::*;
 use crate::addr::AddrRange;
 use crate::bytes::Blob;
-use crate::core::Thread;
 use crate::memory::{Content, Segment, SegmentMap};
-use crate::symbols::CodePlace;
-use crate::threads::NamedFrame;
-use crate::unwind::{End, Frame, FrameTrust};
+use crate::threads::{NamedFrame, testing};
 
-const OWN_PID: u32 = 4711;
-
-/// A frame of a module; no name for `""`; `<signal>` is the handler's return.
-fn frame(module: &str, function: &str, registers: Registers) -> NamedFrame {
-    let place = CodePlace {
-        function: Some(function.to_owned()),
-        offset: Some(1),
-        file: None,
-        line: None,
-        is_inlined: false,
-        source: crate::symbols::NameSource::SymbolTable,
-    };
-    NamedFrame {
-        frame: Frame {
-            pc: Addr(0x1002),
-            is_return_address: true,
-            cfa: None,
-            registers,
-            trust: FrameTrust::CallFrameInfo,
-            is_signal_frame: function == "<signal>",
-        },
-        module: Some(module.to_owned()),
-        address_in_file: None,
-        places: if function.is_empty() { Vec::new() } else { vec![place] },
-    }
-}
+const OWN_PID: u32 = testing::TID;
 
 /// `rsp` is 0x2000, `rdi` 0x3000, `rsi` the operation.
 fn registers(operation: u64) -> Registers {
-    let mut values = vec![0; 27];
-    values[13] = operation;
-    values[14] = 0x3000;
-    values[19] = 0x2000;
-    let thread = Thread { tid: 1, signal: 0, registers: values, record: None };
-    Registers::of_thread(&thread, "x86-64")
+    testing::registers(&[(13, operation), (14, 0x3000), (19, 0x2000)])
+}
+
+fn frame(module: &str, function: &str, registers: Registers) -> NamedFrame {
+    testing::frame(module, function, registers)
 }
 
 fn view(signal: u16, frames: &[(&str, &str)]) -> ThreadView {
-    ThreadView {
-        member: 0,
-        tid: OWN_PID,
-        own_id: None,
-        name: None,
-        signal,
-        frames: frames.iter().map(|(module, name)| frame(module, name, registers(128))).collect(),
-        end: End::NotSupported("none"),
-        call: None,
-        activity: None,
-        between: None,
-    }
+    let frames = frames.iter().map(|(module, name)| frame(module, name, registers(128)));
+    ThreadView { signal, frames: frames.collect(), ..testing::view(&[]) }
 }
 
 /// `syscall` at 0x1000, a lock at 0x3000.

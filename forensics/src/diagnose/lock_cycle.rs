@@ -38,11 +38,13 @@ impl LockCycle {
                 format!("{count} threads wait for each other's locks: {}", names.join(" and "))
             }
         };
-        let recorded = |lock: &&Lock| {
+        let recorded = |lock: &Lock| {
             let how = lock.holder.as_ref().map(|holder| &holder.how);
-            !matches!(how, Some(How::Inferred { .. }) | None)
+            matches!(how, Some(How::LockerPid | How::OwnerField))
         };
-        let certain = links.iter().map(|(_, lock)| *lock).all(|lock| recorded(&lock));
+        let limited = links.iter().any(|(wait, _)| wait.has_limit);
+        let at_once = is_of_one_moment(case, &links);
+        let certain = at_once && !limited && links.iter().all(|(_, lock)| recorded(lock));
         let mut facts: Vec<Fact> = Vec::new();
         for (wait, lock) in &links {
             facts.push(waits(case, wait));
@@ -58,13 +60,36 @@ impl LockCycle {
             confidence: if certain { Confidence::Certain } else { Confidence::Likely },
             summary,
             facts,
-            advice:
-                "Nothing but a restart ends this. Look at the functions in which the locks are \
-                     taken: locks that are taken one inside the other must always be taken in the \
-                     same order, and a lock that is not recursive only once. A maintainer needs \
-                     this bundle."
-                    .to_owned(),
+            advice: advice(limited, at_once).to_owned(),
         })
+    }
+}
+
+/// Whether all that waits in a circle was seen at one moment: the collector freezes the group, while
+/// cores of several processes are written one after the other.
+fn is_of_one_moment(case: &Case, links: &[(&Wait, &Lock)]) -> bool {
+    let member = |wait: &Wait| case.threads.get(wait.thread).map(|thread| thread.member);
+    let mut members = links.iter().map(|(wait, _)| member(wait));
+    let first = members.next();
+    case.evidence.is_bundle || members.all(|member| Some(member) == first)
+}
+
+fn advice(limited: bool, at_once: bool) -> &'static str {
+    match (limited, at_once) {
+        (true, _) => {
+            "At least one of them gives up after a time, and may then meet the others again. Locks \
+             that are taken one inside the other must always be taken in the same order."
+        }
+        (false, false) => {
+            "These cores were not written at one moment: each may have waited when its own was. If \
+             the processes still hang, collect-evidence takes them all at once; else nothing but a \
+             restart helps."
+        }
+        (false, true) => {
+            "Nothing but a restart ends this. Look at the functions in which the locks are taken: \
+             locks that are taken one inside the other must always be taken in the same order, and \
+             a lock that is not recursive only once. A maintainer needs this bundle."
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod processes;
 mod roots;
 pub mod tables;
 
-pub use allocating::is_allocating;
+pub use allocating::{is_allocating, is_manager_function, works_on_shared_pool};
 pub use names::{Names, OwnerName};
 pub use processes::{ProcessEntry, ProcessTable};
 pub use roots::{FoundBy, Missing, PoolKind, PoolRoot, Roots, find as find_roots};

@@ -26,24 +26,14 @@ pub(super) const READERS_SHIFT: u32 = 3;
 const RWLOCK_WRITER: u64 = 24;
 /// Where in a rwlock the word may be that a thread sleeps for.
 const RWLOCK_WORDS: [u64; 2] = [8, 12];
-const RWLOCK_SIZE: u64 = 56;
 
-/// What a lock's bytes say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owned {
-    /// Where the lock begins.
-    pub(super) start: Addr,
-    /// Thread ID of its holder; `None` for a lock that readers hold.
-    pub(super) holder: Option<u32>,
-}
-
-/// A mutex whose word is at `at`, if its fields can be one's and it is held.
-pub(super) fn mutex(memory: &dyn Memory, at: Addr) -> Option<Owned> {
+/// Thread ID of the holder of a mutex whose word is at `at`, if its fields can be one's.
+pub(super) fn mutex_owner(memory: &dyn Memory, at: Addr) -> Option<u32> {
     let holder = half(memory, at, MUTEX_OWNER)?;
     let users = half(memory, at, MUTEX_USERS)?;
     let kind = half(memory, at, MUTEX_KIND)?;
     let plausible = holder != 0 && users < 1 << 20 && kind & !MUTEX_KIND_BITS == 0;
-    plausible.then_some(Owned { start: at, holder: Some(holder) })
+    plausible.then_some(holder)
 }
 
 /// Whether a thread that sleeps for the word at `at` as `wait` says may sleep for a mutex that
@@ -59,20 +49,16 @@ pub(super) fn waits_for_mutex(memory: &dyn Memory, wait: &FutexWait, owner: u32)
     }
 }
 
-/// A rwlock of which a word to sleep for is at `at`. `is_thread`: whether a number is the ID of a
-/// thread that can have written it.
-pub(super) fn rwlock(
-    memory: &dyn Memory,
-    at: Addr,
-    is_thread: impl Fn(u32) -> bool,
-) -> Option<Owned> {
+/// Where the rwlock begins of which a word to sleep for is at `at`: the structure is aligned, so one
+/// of the two words fits only.
+pub(super) fn rwlock_start(at: Addr) -> Option<Addr> {
     let starts = RWLOCK_WORDS.iter().filter_map(|offset| at.checked_sub(*offset));
-    // Aligned as the structure is.
-    let mut starts = starts.filter(|start| start.0.is_multiple_of(8));
-    let start = starts.next()?;
-    memory.bytes(start, usize::try_from(RWLOCK_SIZE).ok()?).ok()?;
-    let writer = half(memory, start, RWLOCK_WRITER)?;
-    Some(Owned { start, holder: Some(writer).filter(|writer| is_thread(*writer)) })
+    starts.into_iter().find(|start| start.0.is_multiple_of(8))
+}
+
+/// Thread ID of the writer that holds a rwlock; anything if readers hold it.
+pub(super) fn rwlock_writer(memory: &dyn Memory, start: Addr) -> Option<u32> {
+    half(memory, start, RWLOCK_WRITER)
 }
 
 fn half(memory: &dyn Memory, at: Addr, offset: u64) -> Option<u32> {

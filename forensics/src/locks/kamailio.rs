@@ -3,11 +3,14 @@
 //! slots of htable, tm's and dialog's tables: all the same).
 
 use crate::addr::Addr;
+use crate::kamailio::works_on_shared_pool;
 use crate::memory::Memory;
 use crate::threads::ThreadView;
 
 const LOCKER_PID: u64 = 4;
 const RECURSION: u64 = 8;
+/// The largest number that a lock's own word holds.
+const LOCK_WORDS: u32 = 2;
 /// Nothing takes one lock more often within itself: a larger number is something else.
 const DEEPEST: u32 = 1000;
 
@@ -19,32 +22,28 @@ pub(super) struct Recorded {
 }
 
 /// Reads the words beside a lock. Beside a plain lock stands anything: only the PID of a process
-/// that the group has or had is one.
+/// that the group has or had is one. In an array of plain locks the next one stands there, with 0, 1
+/// or 2: so small a PID, as a container has them, counts only in a lock that is known to be
+/// recursive.
 pub(super) fn recorded(
     memory: &dyn Memory,
     lock: Addr,
     is_pid: impl Fn(u32) -> bool,
+    is_recursive: impl Fn() -> bool,
 ) -> Option<Recorded> {
     let word = |offset: u64| {
         let value = memory.int(lock.checked_add(offset)?).ok()?;
         u32::try_from(value).ok()
     };
-    let pid = word(LOCKER_PID).filter(|pid| *pid > 1)?;
-    (word(RECURSION)? <= DEEPEST && is_pid(pid)).then_some(Recorded { pid })
-}
-
-/// A function that runs with the lock of the shared pool in its hands, or waits for it:
-/// `qm_shm_malloc`, `fm_shm_free`, `tlsf_shm_malloc_unsafe`…; exported, so named in a stripped
-/// program, too.
-pub fn uses_shared_pool(function: &str) -> bool {
-    ["qm_", "fm_", "tlsf_"].iter().any(|start| function.starts_with(start))
-        && function.contains("_shm_")
+    let pid = word(LOCKER_PID).filter(|pid| *pid > 0)?;
+    let plausible = word(RECURSION)? <= DEEPEST && is_pid(pid);
+    (plausible && (pid > LOCK_WORDS || is_recursive())).then_some(Recorded { pid })
 }
 
 /// The function of a thread's stack that has the shared pool's lock, for a thread that does not
 /// wait for that lock.
 pub(super) fn holds_shared_pool(thread: &ThreadView) -> Option<&str> {
-    thread.functions().find(|function| uses_shared_pool(function))
+    thread.functions().find(|function| works_on_shared_pool(function))
 }
 
 #[cfg(test)]
@@ -62,7 +61,8 @@ mod tests {
     }
 
     fn read(words: &[u32]) -> Option<u32> {
-        let found = recorded(&memory(words), Addr(0x1000), |pid| pid == 4711);
+        let is_pid = |pid| [1, 2, 4711].contains(&pid);
+        let found = recorded(&memory(words), Addr(0x1000), is_pid, || false);
         found.map(|recorded| recorded.pid)
     }
 
@@ -78,7 +78,15 @@ mod tests {
         assert_eq!(read(&[2, 0x7f6f, 0x605d_7000]), None);
         assert_eq!(read(&[2, 4711, 0x605d_7000]), None);
         assert_eq!(read(&[2, 0, 0]), None);
-        assert_eq!(read(&[2, 1, 0]), None);
         assert_eq!(read(&[2, 4711]), None);
+    }
+
+    #[test]
+    fn in_an_array_of_plain_locks_the_next_one_is_no_pid() {
+        // cfgutils keeps its locks so; PIDs 1 and 2 are a container's.
+        assert_eq!(read(&[2, 1, 0]), None);
+        assert_eq!(read(&[2, 2, 2]), None);
+        let of_slot = recorded(&memory(&[2, 2, 0]), Addr(0x1000), |pid| pid == 2, || true);
+        assert_eq!(of_slot, Some(Recorded { pid: 2 }));
     }
 }

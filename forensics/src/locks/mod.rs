@@ -23,7 +23,6 @@ use crate::kamailio::OwnerName;
 use crate::threads::LONG_WAIT;
 use crate::units::size;
 
-pub use kamailio::uses_shared_pool;
 pub use kind::LockKind;
 pub use search::{Sight, find};
 
@@ -61,7 +60,7 @@ pub struct Lock {
 /// What a lock is called, or where it lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockName {
-    /// A name of its own, for instance `the SHM lock`.
+    /// A name of its own, for instance `the lock of the shared pool`.
     pub own: Option<String>,
     /// The variable that leads to it or holds it.
     pub variable: Option<String>,
@@ -137,6 +136,8 @@ pub struct Wait {
     pub lasted: Option<Duration>,
     /// Whether it does not sleep but asks again and again.
     pub spins: bool,
+    /// Whether it gives up after a time.
+    pub has_limit: bool,
 }
 
 impl How {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kind::{self, LockKind};
 use super::{Holder, How, Lock, LockName, Locks, Presence, Wait, glibc, graph, infer, kamailio};
-use crate::activity::FutexWait;
+use crate::activity::{FutexWait, Limit};
 use crate::addr::Addr;
 use crate::kamailio::ProcessEntry;
+use crate::kamailio::tables::slot_of;
 use crate::memory::Memory as _;
 use crate::places::{Place, Places};
 use crate::process::Process;
@@ -39,7 +40,8 @@ pub fn find(sight: &Sight<'_>) -> Locks {
         let key = (at, (!sight.is_shared(thread.member, at)).then_some(thread.member));
         let function = thread.own_frame().map(|frame| frame.words());
         let lasted = if spins { thread.spun() } else { thread.waited() };
-        let wait = Wait { thread: index, lock: 0, function, lasted, spins };
+        let has_limit = sight.has_limit(thread);
+        let wait = Wait { thread: index, lock: 0, function, lasted, spins, has_limit };
         locks.entry(key).or_insert_with(|| (kind, Vec::new())).1.push(wait);
     }
     let mut found: Vec<(Lock, Vec<Wait>)> = locks
@@ -72,6 +74,13 @@ fn spinlock(thread: &ThreadView) -> Option<Addr> {
 }
 
 impl Sight<'_> {
+    /// Whether the call in which a thread waits ends after a time by itself.
+    fn has_limit(&self, thread: &ThreadView) -> bool {
+        let process = self.processes.get(thread.member);
+        let limit = thread.call.zip(process).and_then(|(call, p)| call.limit(&p.memory));
+        limit.is_some_and(|limit| limit != Limit::None)
+    }
+
     /// The lock that a thread waits for: its address, its kind, and whether the thread spins.
     fn wanted(&self, thread: &ThreadView) -> Option<(Addr, LockKind, bool)> {
         if let Some(at) = spinlock(thread) {
@@ -84,7 +93,6 @@ impl Sight<'_> {
         let wait = call.futex_wait()?;
         let at = wait.address;
         let process = self.processes.get(thread.member)?;
-        let memory = &process.memory;
         let in_kamailio =
             self.is_shared(thread.member, at) || process.modules.symbol("_shm_root").is_some();
         let by_functions = kind::of_futex(thread, &wait, in_kamailio);
@@ -92,10 +100,7 @@ impl Sight<'_> {
             .or_else(|| self.recorded_mutex(thread.member, &wait))
             .or_else(|| self.unnamed_lock(thread, &wait))?;
         let is_rwlock = thread.functions().any(|name| name.contains("pthread_rwlock_"));
-        let start = match is_rwlock {
-            true => glibc::rwlock(memory, at, |_| true).map(|lock| lock.start),
-            false => None,
-        };
+        let start = is_rwlock.then(|| glibc::rwlock_start(at)).flatten();
         Some((start.unwrap_or(at), kind, false))
     }
 
@@ -103,7 +108,7 @@ impl Sight<'_> {
     /// no function on the stack has a name.
     fn recorded_mutex(&self, member: usize, wait: &FutexWait) -> Option<LockKind> {
         let memory = &self.processes.get(member)?.memory;
-        let owner = glibc::mutex(memory, wait.address)?.holder?;
+        let owner = glibc::mutex_owner(memory, wait.address)?;
         let private = (!self.is_shared(member, wait.address)).then_some(member);
         let known = self.owner(owner, private).is_some();
         (known && glibc::waits_for_mutex(memory, wait, owner)).then_some(LockKind::PthreadMutex)
@@ -168,25 +173,22 @@ impl Sight<'_> {
         match kind {
             LockKind::KamailioLock | LockKind::KamailioFastLock => {
                 let is_pid = |pid| self.is_pid(pid);
-                if let Some(recorded) = kamailio::recorded(&process.memory, at, is_pid) {
+                let is_slot = || slot_of(process, at).is_some();
+                let recorded = kamailio::recorded(&process.memory, at, is_pid, is_slot);
+                if let Some(recorded) = recorded {
                     *kind = LockKind::KamailioRecursiveLock;
                     return Some(self.recorded(recorded.pid, How::LockerPid));
                 }
                 self.inferred(at, waits)
             }
             LockKind::PthreadMutex => {
-                let owned = glibc::mutex(&process.memory, at)?;
-                Some(self.owned_by(owned.holder?, member))
+                Some(self.owned_by(glibc::mutex_owner(&process.memory, at)?, member))
             }
             LockKind::PthreadRwlock | LockKind::OpensslLock => {
-                let is_thread = |tid| self.owner(tid, member).is_some();
-                // The lock is known by its start here.
-                let word = at.checked_add(8)?;
-                let owned = glibc::rwlock(&process.memory, word, is_thread);
-                let owned = owned.filter(|owned| owned.holder.is_some());
-                let owned = owned.or_else(|| glibc::mutex(&process.memory, at))?;
-                let holder = owned.holder.filter(|tid| is_thread(*tid))?;
-                Some(self.owned_by(holder, member))
+                let is_thread = |tid: &u32| self.owner(*tid, member).is_some();
+                let writer = glibc::rwlock_writer(&process.memory, at).filter(is_thread);
+                let owner = writer.or_else(|| glibc::mutex_owner(&process.memory, at));
+                Some(self.owned_by(owner.filter(is_thread)?, member))
             }
             LockKind::KamailioRecursiveLock
             | LockKind::PthreadSpinlock
@@ -263,8 +265,7 @@ impl Sight<'_> {
 
     /// Who may hold a plain lock, by the stacks.
     fn inferred(&self, at: Addr, waits: &[Wait]) -> Option<Holder> {
-        let others =
-            || (0..self.threads.len()).filter(|one| waits.iter().all(|wait| wait.thread != *one));
+        let others = || infer::candidates(self.threads, waits);
         let thread = |index: usize| self.threads.get(index);
         let waiter = thread(waits.first()?.thread)?;
         let module = waiter.own_frame()?.module.as_deref()?;

@@ -126,7 +126,7 @@ pub struct StackFrame {
 pub struct StackGroup {
     /// What they do, for scripts.
     pub doing: &'static str,
-    /// What the first of them does, for a person.
+    /// What they do, for a person; as for scripts if they wait for different things.
     pub state: String,
     /// Who they are.
     pub threads: Vec<ThreadName>,
@@ -301,12 +301,22 @@ pub(super) fn is_idle(group: &[Named<'_>]) -> bool {
     group.first().is_some_and(|(_, thread)| thread.doing == "idle")
 }
 
+/// What the threads of a group do, for a person: all the same, or the same with different locks,
+/// descriptors or times.
+pub(super) fn state<'a>(group: &[Named<'a>]) -> &'a str {
+    let Some((_, first)) = group.first() else { return "" };
+    match group.iter().all(|(_, thread)| thread.state == first.state) {
+        true => &first.state,
+        false => first.doing,
+    }
+}
+
 fn groups(processes: &[ProcessThreads]) -> Vec<StackGroup> {
     let group = |group: Vec<Named<'_>>| {
         let (_, first) = group.first()?;
         Some(StackGroup {
             doing: first.doing,
-            state: first.state.clone(),
+            state: state(&group).to_owned(),
             functions: first.frames.iter().map(StackFrame::words).collect(),
             threads: group
                 .iter()

@@ -1,8 +1,11 @@
 //! Every thread of every process: its stack with names, its system call, what `/proc` says of it.
 //!
 //! Reads: a process's registers, memory and modules, and the text of a bundle. Promises: a thread
-//! that cannot be unwound is in the list with the reason. Not for what its stack means: that is
-//! [`crate::locks`] and [`crate::case::Doing`].
+//! that cannot be unwound is in the list with the reason. Not for locks: that is [`crate::locks`].
+
+#[cfg(test)]
+pub(crate) mod testing;
+mod waits;
 
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ use crate::modules::Module;
 use crate::process::Process;
 use crate::symbols::{CodePlace, Symbols, vdso};
 use crate::unwind::{End, Frame, Stack, Unwinder};
+
+pub use waits::Waits;
 
 /// A thread of the case.
 #[derive(Clone, Debug)]

@@ -111,10 +111,15 @@ impl<'a> Unwinder<'a> {
 
     /// The stack of one of its threads.
     pub fn stack(&self, thread: &Thread) -> Stack {
+        self.innermost(thread, MOST_FRAMES)
+    }
+
+    /// The innermost frames of one of its threads, so many at most.
+    pub fn innermost(&self, thread: &Thread, most: usize) -> Stack {
         let machine = self.process.core.machine;
         if machine != "x86-64" {
             return Stack { frames: Vec::new(), end: End::NotSupported(machine) };
         }
-        walk::stack(self, Registers::of_thread(thread, machine))
+        walk::stack(self, Registers::of_thread(thread, machine), most.min(MOST_FRAMES))
     }
 }

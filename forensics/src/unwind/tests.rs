@@ -23,6 +23,11 @@ const IMAGE_LENGTH: usize = 0x4000;
 /// Where the stack lies.
 const STACK: u64 = 0x7fff_0000;
 
+/// The whole stack of a thread with these registers.
+fn whole(unwinder: &Unwinder<'_>, registers: Registers) -> Stack {
+    walk::stack(unwinder, registers, MOST_FRAMES)
+}
+
 /// A function of 0x100 bytes and its call frame instructions.
 #[derive(Clone, Debug)]
 struct Function {
@@ -170,7 +175,7 @@ fn registers(values: &[(u16, u64)]) -> Registers {
 
 /// The stack of a thread at `pc` whose stack pointer is at the stack's lowest word.
 fn stack_at(process: &Process, pc: u64) -> Stack {
-    walk::stack(&Unwinder::new(process), registers(&[(RIP, pc), (RSP, STACK)]))
+    whole(&Unwinder::new(process), registers(&[(RIP, pc), (RSP, STACK)]))
 }
 
 /// Program counters and frames' addresses, from the code and the stack.

@@ -14,7 +14,7 @@ use super::guess::{self, Guess, Guessed};
 use super::images::Place;
 use super::registers::{RIP, RSP, Registers};
 use super::rules::{Callee, Trouble};
-use super::{End, Frame, FrameTrust, MOST_FRAMES, Stack, Unwinder, signal};
+use super::{End, Frame, FrameTrust, Stack, Unwinder, signal};
 use crate::addr::Addr;
 use crate::memory::{Cursor, Why};
 use crate::modules::Scratch;
@@ -26,13 +26,14 @@ const MOST_SIGNALS: usize = 64;
 /// Frames of one stack that are found by guessing.
 const MOST_GUESSES: usize = 256;
 
-/// The stack of a thread with these registers.
-pub(super) fn stack(unwinder: &Unwinder<'_>, registers: Registers) -> Stack {
+/// The stack of a thread with these registers, at most so many frames.
+pub(super) fn stack(unwinder: &Unwinder<'_>, registers: Registers, most: usize) -> Stack {
     let (Some(pc), Some(_)) = (registers.get(RIP), registers.get(RSP)) else {
         return Stack { frames: Vec::new(), end: End::NoRegisters };
     };
     let mut walk = Walk {
         unwinder,
+        most,
         stack: Cursor::new(&unwinder.process.memory),
         scratch: Scratch::new(),
         places: FxHashMap::default(),
@@ -66,6 +67,7 @@ pub(super) fn stack(unwinder: &Unwinder<'_>, registers: Registers) -> Stack {
 
 struct Walk<'u, 'a> {
     unwinder: &'u Unwinder<'a>,
+    most: usize,
     stack: Cursor<'u>,
     scratch: Scratch,
     /// Rules by look-up address: recursion asks for the same ones again and again.
@@ -203,7 +205,7 @@ impl Walk<'_, '_> {
             self.unwinder
                 .frames_left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        let most = MOST_FRAMES.saturating_sub(1);
+        let most = self.most.saturating_sub(1);
         match spent.is_ok() && count < most {
             true => Ok(()),
             false => Err(End::Limit(crate::num::wide(count.saturating_add(1)))),

@@ -88,25 +88,33 @@ impl Table for Htable {
 /// More hash tables than any configuration has.
 const MOST_TABLES: usize = 1000;
 
-/// The slot that a lock belongs to, for a person: `array` is the fragment that holds it. One of the
-/// module's tables must lead to just that fragment, and the lock must stand where slots have theirs.
-pub fn slot_of(process: &Process, array: Addr, lock: Addr) -> Option<String> {
-    let offset = lock.offset_from(array)?;
-    if offset % SLOT != SLOT_LOCK {
-        return None;
-    }
+/// More slots than any table has.
+const MOST_SLOTS: u64 = 1 << 24;
+
+/// The slot that a lock belongs to, for a person: it stands in one of the module's tables, where slots
+/// have their locks.
+pub fn slot_of(process: &Process, lock: Addr) -> Option<String> {
     let module = process.modules.iter().find(|module| module.name() == "htable.so")?;
     let memory = &process.memory;
     let first = memory.pointer(module.symbol("_ht_root")?).ok()?;
     let field = |table: Addr, offset: u64| memory.pointer(table.checked_add(offset)?).ok();
-    let name = KNOWN.iter().find_map(|(_, shape)| {
+    let number =
+        |table: Addr, offset: u64| u64::try_from(memory.int(table.checked_add(offset)?).ok()?).ok();
+    KNOWN.iter().find_map(|(_, shape)| {
+        let slot = |table: Addr| {
+            let slots = number(table, shape.slots).filter(|slots| slots.is_power_of_two())?;
+            let inside = lock.offset_from(field(table, shape.entries)?)?;
+            let slot = inside / SLOT;
+            let its_lock = inside % SLOT == SLOT_LOCK && slot < slots && slots <= MOST_SLOTS;
+            its_lock.then_some(slot)
+        };
         let next = |table: &Addr| field(*table, shape.next).filter(|next| !next.is_null());
         let mut tables = std::iter::successors(Some(first), next).take(MOST_TABLES);
-        let table = tables.find(|table| field(*table, shape.entries) == Some(array))?;
-        let length = memory.int(table.checked_add(NAME_LENGTH)?).ok()?;
-        memory.text(field(table, NAME)?, usize::try_from(length).ok()?.min(64)).ok()
-    })?;
-    Some(format!("the lock of slot {} of hash table {name}", offset / SLOT))
+        let (table, slot) = tables.find_map(|table| Some((table, slot(table)?)))?;
+        let length = number(table, NAME_LENGTH)?.min(64);
+        let name = memory.text(field(table, NAME)?, usize::try_from(length).ok()?).ok()?;
+        Some(format!("the lock of slot {slot} of hash table {name}"))
+    })
 }
 
 /// What a table adds up to.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::crashes::crashes;
 use super::{findings, gaps, lines, table, wrapped};
 use crate::report::threads::{
-    Named, ProcessThreads, StackFrame, ThreadReport, ThreadsReport, all, grouped, is_idle,
+    Named, ProcessThreads, StackFrame, ThreadReport, ThreadsReport, all, grouped, is_idle, state,
 };
 use crate::unwind::FrameTrust;
 
@@ -92,7 +92,7 @@ pub(super) fn summary(processes: &[ProcessThreads], out: &mut dyn Write) -> io::
         let Some((_, first)) = group.first() else { continue };
         let own = first.frames.iter().skip_while(|frame| is_of_c_library(frame));
         let functions: Vec<String> = own.take(FUNCTIONS).map(StackFrame::words).collect();
-        let what = format!("{}: {}", first.state, functions.join(" ← "));
+        let what = format!("{}: {}", state(group), functions.join(" ← "));
         wrapped("  ", &format!("{} {what}", group.len()), out)?;
         for (process, thread) in group {
             wrapped("    ", &name(process, thread), out)?;
@@ -119,9 +119,10 @@ fn stack(group: &[Named<'_>], most: usize, out: &mut dyn Write) -> io::Result<()
         1 => "1 thread".to_owned(),
         count => format!("{count} threads"),
     };
-    wrapped("  ", &format!("{count}: {}", first.state), out)?;
+    let state = state(group);
+    wrapped("  ", &format!("{count}: {state}"), out)?;
     for (process, thread) in group {
-        let state = if thread.state == first.state { "" } else { &*thread.state };
+        let state = if thread.state == state { "" } else { &*thread.state };
         let separator = if state.is_empty() { "" } else { ": " };
         wrapped("    ", &format!("{}{separator}{state}", name(process, thread)), out)?;
     }

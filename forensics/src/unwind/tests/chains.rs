@@ -40,7 +40,7 @@ fn a_chain_of_calls_is_followed_to_the_first_function() {
 fn a_caller_has_the_registers_that_functions_keep() {
     let process = three();
     let known = registers(&[(RIP, CODE + 0x50), (RSP, STACK), (3, 5), (0, 1), (12, 12)]);
-    let stack = walk::stack(&Unwinder::new(&process), known);
+    let stack = whole(&Unwinder::new(&process), known);
     let named = |frame: usize, name| stack.frames[frame].registers.named(name);
     assert_eq!([named(0, "rax"), named(0, "rbx"), named(0, "r12")], [Some(1), Some(5), Some(12)]);
     assert_eq!([named(1, "rax"), named(1, "rbx"), named(1, "r12")], [None, Some(5), Some(12)]);
@@ -80,7 +80,7 @@ fn every_rule_gives_its_register() {
     let broken = process(image(&functions), &[0, 0xa, 0, 0, 0, 0, 0xd, CODE + 0x110, 0]);
     let known = [(RIP, CODE), (RSP, STACK), (0, 0xaa), (3, 3), (6, 6), (15, 15)];
     let caller = |process: &Process| {
-        let stack = walk::stack(&Unwinder::new(process), registers(&known));
+        let stack = whole(&Unwinder::new(process), registers(&known));
         stack.frames[1].registers
     };
     let values = |registers: Registers| {
@@ -124,7 +124,7 @@ fn a_return_address_in_a_register_leaves_the_frame_at_the_stack_pointer() {
     let functions = [function(CODE, &[0x0e, 0, 0x09, 16, 5]), function(CODE + 0x100, &FIRST)];
     let process = process(image(&functions), &[0, 0]);
     let known = registers(&[(RIP, CODE), (RSP, STACK), (5, CODE + 0x110)]);
-    let stack = walk::stack(&Unwinder::new(&process), known);
+    let stack = whole(&Unwinder::new(&process), known);
     assert_eq!(places(&stack), [(0, Some(0)), (0x110, Some(8))]);
 }
 
@@ -190,14 +190,14 @@ fn the_frames_of_a_process_are_limited() {
     let start = registers(&[(RIP, CODE), (RSP, STACK)]);
     let said = ["there are more than 10 frames", "there are more than 6 frames"];
     unwinder.frames_left.store(9, Ordering::Relaxed);
-    assert_eq!(walk::stack(&unwinder, start).end.to_string(), said[0]);
+    assert_eq!(whole(&unwinder, start).end.to_string(), said[0]);
     unwinder.frames_left.store(5, Ordering::Relaxed);
-    assert_eq!(walk::stack(&unwinder, start).end.to_string(), said[1]);
+    assert_eq!(whole(&unwinder, start).end.to_string(), said[1]);
 }
 
 #[test]
 fn a_thread_without_registers_has_no_frames() {
     let process = process(image(&[]), &[0]);
-    let stack = walk::stack(&Unwinder::new(&process), registers(&[(RIP, CODE)]));
+    let stack = whole(&Unwinder::new(&process), registers(&[(RIP, CODE)]));
     assert_eq!((stack.frames.len(), stack.end), (0, End::NoRegisters));
 }

@@ -68,7 +68,7 @@ proptest! {
         let mut start = registers(&known);
         start.set(RIP, Some(CODE + pc));
         start.set(RSP, Some(STACK));
-        assert_sane(&walk::stack(&Unwinder::new(&process), start));
+        assert_sane(&whole(&Unwinder::new(&process), start));
     }
 
     #[test]

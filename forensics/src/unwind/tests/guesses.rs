@@ -11,7 +11,7 @@ fn calls_before(addresses: &[u64]) -> Vec<u8> {
 }
 
 fn stack_with(process: &Process, known: &[(u16, u64)]) -> Stack {
-    walk::stack(&Unwinder::new(process), registers(known))
+    whole(&Unwinder::new(process), registers(known))
 }
 
 #[test]

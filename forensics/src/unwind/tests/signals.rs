@@ -39,7 +39,7 @@ fn interrupted(functions: &[Function], returns_to: u64, code: &[(u64, &[u8])]) -
 
 fn stack_in_handler(process: &Process) -> Stack {
     let start = registers(&[(RIP, CODE), (RSP, STACK + 16)]);
-    walk::stack(&Unwinder::new(process), start)
+    whole(&Unwinder::new(process), start)
 }
 
 fn others() -> [Function; 3] {
