@@ -11,8 +11,9 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::evidence::{self, WhichModules};
+use crate::evidence::{WhichModules, Wishes};
 use crate::group::{self, Wanted};
+use crate::profile;
 use crate::run::{self, Ending};
 
 /// Take the evidence of a hung process group before it is restarted.
@@ -80,9 +81,25 @@ pub struct Options {
     #[arg(long, value_name = "WHAT", requires = "samples", value_enum,
         default_value_t = Earlier::Whole)]
     pub earlier: Earlier,
+    /// Logs reach back so far, for instance 30m or 12h
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = parse_interval)]
+    pub since: Duration,
+    /// Keep so much of each log: its end
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = parse_size)]
+    pub log_cap: u64,
+    /// Ask for what holds the program's own locks while it answers, too
+    #[arg(long)]
+    pub allow_blocking_rpc: bool,
+    /// Measure how fast the spool can be written to: this loads its disk for some seconds
+    #[arg(long)]
+    pub spool_write_test: bool,
+    /// What the program is taken for [default: by the name of its executable]
+    #[arg(long, value_name = "PROFILE",
+        value_parser = PossibleValuesParser::new(profile::ALL.iter().map(|one| one.name)))]
+    pub profile: Option<String>,
     /// Leave this evidence out; a list with commas
     #[arg(long, value_name = "SOURCE", value_delimiter = ',',
-        value_parser = PossibleValuesParser::new(evidence::ALL.iter().map(|source| source.name())))]
+        value_parser = PossibleValuesParser::new(profile::source_names()))]
     pub without: Vec<String>,
     /// Go on where the disk looks too full
     #[arg(long)]
@@ -152,6 +169,16 @@ impl Options {
             (_, _, Some(unit)) if unit.contains('.') => Wanted::Unit(unit.clone()),
             (_, _, Some(unit)) => Wanted::Unit(format!("{unit}.service")),
             _ => Wanted::Known,
+        }
+    }
+
+    /// What the sources are to do.
+    pub fn wishes(&self) -> Wishes {
+        Wishes {
+            since: self.since,
+            log_cap: self.log_cap,
+            allow_blocking_rpc: self.allow_blocking_rpc,
+            spool_write_test: self.spool_write_test,
         }
     }
 

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 
 use bundle::{Outcome, Phase, SeriesRecord, SourceRecord, member};
 
+use crate::board::Board;
 use crate::bundle_writer::Bundle;
 use crate::capture::{self, Snapshot};
 use crate::cli::Options;
 use crate::copy::Store;
 use crate::estimate::Estimate;
-use crate::evidence::{self, Brief, Source, WhichModules};
+use crate::evidence::{self, Brief, ShmLock, Source, WhichModules};
+use crate::files::Root;
 use crate::freeze::Limits;
 use crate::header;
 use crate::number::human;
 use crate::privilege::Rights;
+use crate::profile;
 use crate::progress::Progress;
 use crate::run::Order;
 use crate::schedule;
@@ -66,6 +69,11 @@ impl Job<'_> {
         bundle.checkpoint()?;
 
         let samples = Arc::default();
+        let board: Arc<Board> = Arc::default();
+        let files = Root::of_process(target.main).unwrap_or_else(|error| {
+            bundle.gap("files as the program sees them", format!("its root: {error}"));
+            Root::own()
+        });
         let modules = match self.options.modules {
             WhichModules::All | WhichModules::Own if self.brief == Some(Brief::Growth) => {
                 WhichModules::Tables
@@ -77,6 +85,10 @@ impl Job<'_> {
             surveys,
             modules,
             samples: Arc::clone(&samples),
+            wishes: self.options.wishes(),
+            files: files.clone(),
+            board: Arc::clone(&board),
+            shm_lock: ShmLock::Unknown,
         };
         let early = Arc::new(context(&target, std::collections::BTreeMap::new()));
         let sampled = Instant::now();
@@ -124,7 +136,8 @@ impl Job<'_> {
         bundle: &mut Bundle,
         progress: &Progress,
     ) -> anyhow::Result<()> {
-        for source in evidence::ALL.iter().filter(|source| source.phase() == phase) {
+        let sources = profile::named(context.target.profile).sources;
+        for source in sources.iter().filter(|source| source.phase() == phase) {
             if sys::interrupted() {
                 break;
             }

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::known;
 use crate::mappings::{FileKey, Mapping};
 use crate::parallel;
 use crate::procfs::{self, Fields, Stat};
-use crate::profile;
 
 /// What the operator asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub fn select(
         // Helpers run in the unit too; a program that we know is what is meant.
         let known = |instance: &Instance| {
             let main = candidates.iter().find(|entry| entry.pid == instance.main);
-            main.is_some_and(|entry| profile::of(entry.program()) != "generic")
+            main.is_some_and(|entry| known::of(entry.program()) != "generic")
         };
         if instances.iter().filter(|instance| known(instance)).count() == 1 {
             instances.retain(known);
@@ -152,7 +152,7 @@ pub fn select(
             Wanted::Name(name) => format!("no process runs a program named {name}"),
             Wanted::Unit(unit) => format!("no process runs in the unit {unit}"),
             Wanted::Known => {
-                let names: Vec<&str> = profile::KNOWN.iter().map(|known| known.name).collect();
+                let names: Vec<&str> = known::KNOWN.iter().map(|known| known.name).collect();
                 format!(
                     "none of the known programs runs here ({}); name one with --pid, --name or \
                      --unit",
@@ -177,7 +177,7 @@ fn matching(table: &[&Entry], wanted: &Wanted) -> BTreeSet<u32> {
             let by_program = all(&|entry| entry.program() == name);
             if by_program.is_empty() { all(&|entry| entry.name == *name) } else { by_program }
         }
-        Wanted::Known => all(&|entry| profile::of(entry.program()) != "generic"),
+        Wanted::Known => all(&|entry| known::of(entry.program()) != "generic"),
     }
 }
 

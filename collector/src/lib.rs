@@ -13,11 +13,13 @@
 //! - [`freeze`], [`registers`], [`live`]: all threads stand still, and are let go on every path.
 //! - [`copy`]: existing pages to memory or to a spool file. [`capture`] leads the frozen part.
 //! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive.
-//! - [`evidence`]: everything that is text under `/proc`, and the modules' files.
+//! - [`files`]: files as the target sees them. [`evidence`]: one source for each kind of evidence;
+//!   [`profile`]: which program is asked for which. [`board`]: facts that they note in passing.
 //!
 //! A part that fails costs only itself and leaves a gap record in the manifest.
 
 pub mod arch;
+pub mod board;
 pub mod budget;
 pub mod bundle_writer;
 pub mod capture;
@@ -27,10 +29,12 @@ pub mod corefile;
 mod devices;
 pub mod estimate;
 pub mod evidence;
+pub mod files;
 mod fill;
 pub mod freeze;
 pub mod group;
 mod header;
+pub mod known;
 mod link_map;
 pub mod live;
 pub mod mappings;

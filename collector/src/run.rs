@@ -23,6 +23,7 @@ use crate::header;
 use crate::number::human;
 use crate::part::Part;
 use crate::privilege::Rights;
+use crate::profile;
 use crate::progress::Progress;
 use crate::room;
 use crate::schedule::Due;
@@ -64,7 +65,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
     if options.samples > 1 {
         return series::run(options, &trace);
     }
-    let target = choose(&options.wanted())?;
+    let target = choose(options, &options.wanted())?;
     let path = options.output.clone().unwrap_or_else(|| header::default_path(&target));
     let order = Order { target, path, holds: options.holds(), sample: None };
     let collected = collect(options, order, &trace)?;
@@ -180,7 +181,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
 ///
 /// # Errors
 /// There is none, or more than one.
-pub(crate) fn choose(wanted: &Wanted) -> anyhow::Result<Target> {
+pub(crate) fn choose(options: &Options, wanted: &Wanted) -> anyhow::Result<Target> {
     anyhow::ensure!(Path::new("/proc/self/stat").exists(), "/proc is not mounted here");
     // With the /proc of another PID namespace every number in it means another process here.
     let own = fs::read_link("/proc/self").context("/proc/self")?;
@@ -200,7 +201,10 @@ pub(crate) fn choose(wanted: &Wanted) -> anyhow::Result<Target> {
         }
         Err(error) => return Err(error.into()),
     };
-    let target = Target::read(&instance, &table);
+    let mut target = Target::read(&instance, &table);
+    if let Some(name) = &options.profile {
+        target.profile = profile::named(name).name;
+    }
     anyhow::ensure!(!target.processes.is_empty(), "the processes ended meanwhile");
     Ok(target)
 }

@@ -30,7 +30,7 @@ use crate::trace::Trace;
 /// # Errors
 /// There is no group to collect; or a sample could not be made, which is told with how many were.
 pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
-    let target = run::choose(&options.wanted())?;
+    let target = run::choose(options, &options.wanted())?;
     anyhow::ensure!(
         options.earlier == Earlier::Whole || target.profile == "kamailio",
         "--earlier pools: the memory of {} is its C heap; only Kamailio has pools",
@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
         let chosen = match (target.take(), &last) {
             (Some(first), _) => Ok(first),
             (None, Some(last)) => match survivor(last) {
-                Some(pid) => run::choose(&Wanted::Pid(pid)),
+                Some(pid) => run::choose(options, &Wanted::Pid(pid)),
                 None => return Ok(taken.end(Ending::Incomplete, "the group has ended")),
             },
             (None, None) => break,

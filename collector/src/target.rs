@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::corefile::ProcessFacts;
 use crate::group::{Entry, Instance};
+use crate::known;
 use crate::procfs::{self, Fields, ThreadFacts};
-use crate::profile;
 
 /// One process of the group.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ pub struct Process {
 pub struct Target {
     /// File name of the program.
     pub program: String,
-    /// [`profile::of`] it.
+    /// [`known::of`] it.
     pub profile: &'static str,
     /// Its first process.
     pub main: u32,
@@ -58,7 +58,7 @@ impl Target {
             Some(process)
         });
         Self {
-            profile: profile::of(&program),
+            profile: known::of(&program),
             program,
             main: instance.main,
             processes: processes.collect(),

@@ -20,11 +20,15 @@ const NET: [&str; 12] = [
 ];
 
 #[derive(Debug)]
-pub(super) struct Descriptors;
+pub(crate) struct Descriptors;
 
 impl Source for Descriptors {
     fn name(&self) -> &'static str {
         "descriptors"
+    }
+
+    fn about(&self) -> &'static str {
+        "open files and sockets with their queues"
     }
 
     fn phase(&self) -> Phase {

@@ -4,7 +4,7 @@
 //! left behind: if it says nothing for as long as its deadline, it is recorded as timed out, and
 //! what came until then is kept. Never `environ`: it holds secrets.
 //!
-//! To add a source: one file, one `mod` line, one entry in [`ALL`].
+//! To add a source: one file, one `mod` line, one entry in the list of each profile that wants it.
 
 mod descriptors;
 mod modules;
@@ -17,24 +17,33 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bundle::{Outcome, Phase, SourceRecord};
 
+use crate::board::Board;
 use crate::bundle_writer::{Bundle, BundleError};
+use crate::files::Root;
 use crate::survey::Survey;
 use crate::target::Target;
 
+pub(crate) use descriptors::Descriptors;
+pub(crate) use modules::Modules;
 pub use modules::WhichModules;
+pub(crate) use process_files::ProcessFiles;
 pub use samples::SampleTime;
-pub(crate) use samples::times;
+pub(crate) use samples::{FIRST as FIRST_SAMPLE, SECOND as SECOND_SAMPLE, times};
+pub(crate) use system::System;
 
 /// One kind of evidence.
 pub trait Source: Sync {
-    /// Stable name in the manifest.
+    /// Stable name in the manifest, and for `--without`.
     fn name(&self) -> &'static str;
+    /// What it takes, in one line, for `--list`.
+    fn about(&self) -> &'static str;
     /// When it is asked.
     fn phase(&self) -> Phase;
     /// The longest silence that is waited for.
@@ -44,6 +53,10 @@ pub trait Source: Sync {
     /// Whether a sample of this kind needs it.
     fn serves(&self, _: Brief) -> bool {
         false
+    }
+    /// What it would take, as far as a look can tell, and what not.
+    fn preview(&self, _: &Context) -> Vec<Preview> {
+        Vec::new()
     }
     /// Puts what there is into the drawer.
     ///
@@ -75,15 +88,52 @@ impl Brief {
     }
 }
 
-/// Every source, in the order in which they are asked.
-pub static ALL: &[&dyn Source] = &[
-    &samples::FIRST,
-    &samples::SECOND,
-    &process_files::ProcessFiles,
-    &descriptors::Descriptors,
-    &system::System,
-    &modules::Modules,
-];
+/// A part of what a source would take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// What it is: a path, or some words.
+    pub what: String,
+    /// Its length in bytes, if that can be known.
+    pub size: Option<u64>,
+    /// Why it would not be taken.
+    pub missing: Option<String>,
+}
+
+/// What the operator wants of the sources.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Logs reach back so far.
+    pub since: Duration,
+    /// Bytes that are kept of each log: its tail.
+    pub log_cap: u64,
+    /// Ask for what holds the program's locks while it answers.
+    pub allow_blocking_rpc: bool,
+    /// Measure how fast the spool can be written to.
+    pub spool_write_test: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            since: Duration::from_secs(2 * 3600),
+            log_cap: 32 << 20,
+            allow_blocking_rpc: false,
+            spool_write_test: false,
+        }
+    }
+}
+
+/// What the snapshot says of the lock of Kamailio's shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShmLock {
+    /// Nobody had it.
+    Free,
+    /// Somebody had it.
+    Held,
+    /// It was not found, or not looked for.
+    #[default]
+    Unknown,
+}
 
 /// What a source may look at.
 #[derive(Debug, Default)]
@@ -96,11 +146,20 @@ pub struct Context {
     pub modules: WhichModules,
     /// When the samples were taken.
     pub samples: Arc<Mutex<Vec<SampleTime>>>,
+    /// What the operator wants.
+    pub wishes: Wishes,
+    /// Files as the target sees them.
+    pub files: Root,
+    /// Where facts for the first verdict are noted.
+    pub board: Arc<Board>,
+    /// Who has the lock of the shared memory.
+    pub shm_lock: ShmLock,
 }
 
 #[derive(Debug)]
 enum Message {
-    Member { path: String, origin: Option<String>, content: Vec<u8> },
+    Text { path: String, origin: Option<String>, content: Vec<u8> },
+    Raw { path: String, origin: Option<String>, content: Vec<u8> },
     Gap { what: String, why: String, expected: bool },
 }
 
@@ -108,13 +167,24 @@ enum Message {
 #[derive(Debug)]
 pub struct Drawer {
     sender: SyncSender<Message>,
+    given_up: Arc<AtomicBool>,
     failures: RefCell<BTreeMap<(String, String), u64>>,
 }
 
 impl Drawer {
-    /// Puts a member in.
+    /// Puts a text in; secrets are masked before it is written.
     pub fn put(&self, path: String, origin: Option<String>, content: Vec<u8>) {
-        self.send(Message::Member { path, origin, content });
+        self.send(Message::Text { path, origin, content });
+    }
+
+    /// Puts a file in as it is: programs and libraries only.
+    pub fn put_raw(&self, path: String, origin: Option<String>, content: Vec<u8>) {
+        self.send(Message::Raw { path, origin, content });
+    }
+
+    /// Whether nobody waits for this source any more; it should end.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Says what is missing.
@@ -173,9 +243,11 @@ pub fn run(
     let started = jiff::Zoned::now().to_string();
     let begun = Instant::now();
     let (sender, receiver) = mpsc::sync_channel(4);
+    let given_up = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&given_up);
     let context = Arc::clone(context);
     let worker = std::thread::Builder::new().name(source.name().into()).spawn(move || {
-        let drawer = Drawer { sender, failures: RefCell::default() };
+        let drawer = Drawer { sender, given_up: flag, failures: RefCell::default() };
         let result = source.collect(&context, &drawer);
         drawer.close();
         result
@@ -184,15 +256,16 @@ pub fn run(
     let deadline = source.deadline();
     let ended = loop {
         match receiver.recv_timeout(deadline) {
-            Ok(Message::Member { path, origin, content }) => {
-                bundle.add_bytes(&path, origin, &content)?;
-            }
+            Ok(
+                Message::Text { path, origin, content } | Message::Raw { path, origin, content },
+            ) => bundle.add_bytes(&path, origin, &content)?,
             Ok(Message::Gap { what, why, expected: false }) => bundle.gap(what, why),
             Ok(Message::Gap { what, why, expected: true }) => bundle.expected_gap(what, why),
             Err(RecvTimeoutError::Disconnected) => break true,
             Err(RecvTimeoutError::Timeout) => break false,
         }
     };
+    given_up.store(!ended, Ordering::Relaxed);
     let outcome = match worker {
         Err(error) => Outcome::Failed { error: format!("no thread for it: {error}") },
         Ok(_) if !ended => {
@@ -214,18 +287,14 @@ pub fn run(
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_source_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<&str> =
-            ALL.iter().map(|source| source.name()).collect();
-        assert_eq!(names.len(), ALL.len());
-    }
-
     struct Hangs;
 
     impl Source for Hangs {
         fn name(&self) -> &'static str {
             "hangs"
+        }
+        fn about(&self) -> &'static str {
+            "one text, and then nothing"
         }
         fn phase(&self) -> Phase {
             Phase::AfterThaw

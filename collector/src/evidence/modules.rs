@@ -35,11 +35,15 @@ pub enum WhichModules {
 }
 
 #[derive(Debug)]
-pub(super) struct Modules;
+pub(crate) struct Modules;
 
 impl Source for Modules {
     fn name(&self) -> &'static str {
         "modules"
+    }
+
+    fn about(&self) -> &'static str {
+        "the program and its libraries, by build ID"
     }
 
     fn phase(&self) -> Phase {
@@ -89,7 +93,7 @@ impl Source for Modules {
                     WhichModules::Tables => tables::without_code(content, &mut code),
                     _ => content,
                 };
-                out.put(path, Some(origin), content);
+                out.put_raw(path, Some(origin), content);
             }
         }
         if code > 0 {

@@ -37,11 +37,15 @@ const LINKS: [&str; 11] = [
 ];
 
 #[derive(Debug)]
-pub(super) struct ProcessFiles;
+pub(crate) struct ProcessFiles;
 
 impl Source for ProcessFiles {
     fn name(&self) -> &'static str {
         "proc-files"
+    }
+
+    fn about(&self) -> &'static str {
+        "mappings, limits, namespaces and control groups of each process"
     }
 
     fn phase(&self) -> Phase {

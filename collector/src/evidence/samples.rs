@@ -33,20 +33,24 @@ pub(crate) fn times(context: &Context) -> MutexGuard<'_, Vec<SampleTime>> {
 }
 
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     number: u32,
     name: &'static str,
     phase: Phase,
 }
 
-pub(super) static FIRST: Sample =
+pub(crate) static FIRST: Sample =
     Sample { number: 1, name: "proc-first-sample", phase: Phase::BeforeFreeze };
-pub(super) static SECOND: Sample =
+pub(crate) static SECOND: Sample =
     Sample { number: 2, name: "proc-second-sample", phase: Phase::AfterThaw };
 
 impl Source for Sample {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn about(&self) -> &'static str {
+        "CPU, state, system call and kernel stack of each thread, one sample of two"
     }
 
     fn phase(&self) -> Phase {

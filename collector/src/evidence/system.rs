@@ -35,11 +35,15 @@ const NAMES: [&str; 21] = [
 ];
 
 #[derive(Debug)]
-pub(super) struct System;
+pub(crate) struct System;
 
 impl Source for System {
     fn name(&self) -> &'static str {
         "system"
+    }
+
+    fn about(&self) -> &'static str {
+        "what the kernel says of the host"
     }
 
     fn phase(&self) -> Phase {

@@ -1,0 +1,9 @@
+//! A Kamailio SIP server: its interfaces answer only while it runs, so they come before the files.
+
+use super::Profile;
+use crate::evidence::{Descriptors, FIRST_SAMPLE, Modules, ProcessFiles, SECOND_SAMPLE, System};
+
+pub(super) static PROFILE: Profile = Profile {
+    name: "kamailio",
+    sources: &[&FIRST_SAMPLE, &SECOND_SAMPLE, &ProcessFiles, &Descriptors, &System, &Modules],
+};

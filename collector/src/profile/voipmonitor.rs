@@ -1,0 +1,9 @@
+//! A VoIPmonitor sniffer.
+
+use super::Profile;
+use crate::evidence::{Descriptors, FIRST_SAMPLE, Modules, ProcessFiles, SECOND_SAMPLE, System};
+
+pub(super) static PROFILE: Profile = Profile {
+    name: "voipmonitor",
+    sources: &[&FIRST_SAMPLE, &SECOND_SAMPLE, &ProcessFiles, &Descriptors, &System, &Modules],
+};
