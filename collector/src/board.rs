@@ -1,9 +1,13 @@
-//! Facts that sources note in passing, for the first words on the terminal.
+//! What sources note in passing: facts for the first words on the terminal, and what one source
+//! learns that a later one must know.
 //!
 //! Cheap facts only: what a source sees anyway. A fact is one variant; the words for it are in
 //! `verdict`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::kamailio::memory::Look;
+use crate::watch::Looks;
 
 /// Something worth telling at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,14 +54,30 @@ pub enum Fact {
     },
 }
 
-/// Where facts are noted.
+/// What the snapshot says of the lock of Kamailio's shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShmLock {
+    /// Nobody had it.
+    Free,
+    /// Somebody had it, each time it was looked at.
+    Held,
+    /// It was not found, or not looked for.
+    #[default]
+    Unknown,
+}
+
+/// Where it is noted.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Vec<Fact>>);
+pub struct Board {
+    facts: Mutex<Vec<Fact>>,
+    threads: Mutex<Looks>,
+    kamailio: OnceLock<(Look, ShmLock)>,
+}
 
 impl Board {
     /// Notes a fact, once.
     pub fn note(&self, fact: Fact) {
-        let mut facts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if !facts.contains(&fact) {
             facts.push(fact);
         }
@@ -65,6 +85,26 @@ impl Board {
 
     /// All facts, in the order in which they were noted.
     pub fn facts(&self) -> Vec<Fact> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the samples show of the threads.
+    pub(crate) fn threads(&self) -> MutexGuard<'_, Looks> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what Kamailio's own variables say; the first time counts.
+    pub(crate) fn note_kamailio(&self, look: Look, lock: ShmLock) {
+        self.kamailio.set((look, lock)).unwrap_or_default();
+    }
+
+    /// What Kamailio's own variables say.
+    pub(crate) fn kamailio(&self) -> Option<&Look> {
+        self.kamailio.get().map(|(look, _)| look)
+    }
+
+    /// Who has the lock of the shared memory.
+    pub fn shm_lock(&self) -> ShmLock {
+        self.kamailio.get().map_or(ShmLock::Unknown, |(_, lock)| *lock)
     }
 }

@@ -12,7 +12,7 @@ use crate::capture::{self, Snapshot};
 use crate::cli::Options;
 use crate::copy::Store;
 use crate::estimate::Estimate;
-use crate::evidence::{self, Brief, ShmLock, Source, WhichModules};
+use crate::evidence::{self, Brief, Source, WhichModules};
 use crate::files::Root;
 use crate::freeze::Limits;
 use crate::header;
@@ -26,6 +26,7 @@ use crate::summary::milliseconds;
 use crate::survey::Choices;
 use crate::sys;
 use crate::target::Target;
+use crate::verdict::{self, Verdict};
 
 /// What stays the same while one bundle is filled.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Filled {
     pub(crate) frozen: Instant,
     /// How long it had taken until it could be.
     pub(crate) preparation: Duration,
+    /// What stood out.
+    pub(crate) verdict: Verdict,
 }
 
 impl Job<'_> {
@@ -88,7 +91,6 @@ impl Job<'_> {
             wishes: self.options.wishes(),
             files: files.clone(),
             board: Arc::clone(&board),
-            shm_lock: ShmLock::Unknown,
         };
         let early = Arc::new(context(&target, std::collections::BTreeMap::new()));
         let sampled = Instant::now();
@@ -126,7 +128,9 @@ impl Job<'_> {
             bundle.begin("collector");
             bundle.add_json(member::SAMPLE_TIMES, &*evidence::times(&late))?;
         }
-        Ok(Filled { frozen: snapshot.frozen.unwrap_or(ready), preparation: took, snapshot, target })
+        let verdict = verdict::first_look(&target, &board);
+        let frozen = snapshot.frozen.unwrap_or(ready);
+        Ok(Filled { frozen, preparation: took, verdict, snapshot, target })
     }
 
     fn run_sources(

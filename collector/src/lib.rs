@@ -14,7 +14,8 @@
 //! - [`copy`]: existing pages to memory or to a spool file. [`capture`] leads the frozen part.
 //! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive.
 //! - [`files`]: files as the target sees them. [`evidence`]: one source for each kind of evidence;
-//!   [`profile`]: which program is asked for which. [`board`]: facts that they note in passing.
+//!   [`profile`]: which program is asked for which. [`board`]: what they note in passing, `watch` of
+//!   threads; `verdict`: the first words on it. `kamailio`: what is known of that program.
 //!
 //! A part that fails costs only itself and leaves a gap record in the manifest.
 
@@ -34,6 +35,7 @@ mod fill;
 pub mod freeze;
 pub mod group;
 mod header;
+mod kamailio;
 pub mod known;
 mod link_map;
 pub mod live;
@@ -62,3 +64,5 @@ pub mod survey;
 mod sys;
 pub mod target;
 mod trace;
+mod verdict;
+mod watch;

@@ -66,6 +66,14 @@ impl Words {
         self.bytes(at).map(i32::from_le_bytes)
     }
 
+    /// A text of at most `most` bytes.
+    pub(crate) fn text(&self, at: u64, most: u64) -> Option<String> {
+        let length = self.text_length(at, most)?;
+        let mut text = vec![0; crate::number::size(length)];
+        self.0.read_exact_at(&mut text, at).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Length of a text of at most `most` bytes, its zero not counted.
     pub(crate) fn text_length(&self, at: u64, most: u64) -> Option<u64> {
         let mut length = 0;

@@ -33,6 +33,7 @@ use crate::survey::Choices;
 use crate::sys;
 use crate::target::Target;
 use crate::trace::Trace;
+use crate::verdict::Verdict;
 
 /// How a collection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
     let path = options.output.clone().unwrap_or_else(|| header::default_path(&target));
     let order = Order { target, path, holds: options.holds(), sample: None };
     let collected = collect(options, order, &trace)?;
-    summary::say(&(summary::of(&collected) + summary::verdict(collected.ending)));
+    summary::say(&(summary::of(&collected) + &summary::verdict(&collected, collected.ending)));
     Ok(collected.ending)
 }
 
@@ -123,6 +124,8 @@ pub(crate) struct Collected {
     pub(crate) frozen: Instant,
     /// How long it had taken until it could be.
     pub(crate) preparation: Duration,
+    /// What stood out.
+    pub(crate) verdict: Verdict,
 }
 
 /// Makes one bundle.
@@ -158,7 +161,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
     let filled = job.fill(order, estimate, store, &mut bundle, progress);
     let filled = filled.with_context(|| format!("what was collected is in {}", partial.display()));
-    let Filled { snapshot, target, frozen, preparation } = filled?;
+    let Filled { snapshot, target, frozen, preparation, verdict } = filled?;
 
     bundle.begin("collector");
     bundle.add_bytes(member::TRACE, None, &trace.lines())?;
@@ -174,7 +177,18 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         (false, true) => Ending::Complete,
         (false, false) => Ending::Incomplete,
     };
-    Ok(Collected { path, length, manifest, snapshot, target, scope, ending, frozen, preparation })
+    Ok(Collected {
+        path,
+        length,
+        manifest,
+        snapshot,
+        target,
+        scope,
+        ending,
+        frozen,
+        preparation,
+        verdict,
+    })
 }
 
 /// The group that is wanted, as it is now.

@@ -72,8 +72,8 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
         }
         taken.add(collected.ending, collected.frozen);
         if number == options.samples {
-            let verdict = summary::verdict(taken.ending());
-            summary::say(&(summary::of(&collected) + &taken.words() + verdict));
+            let verdict = summary::verdict(&collected, taken.ending());
+            summary::say(&(summary::of(&collected) + &taken.words() + &verdict));
         } else {
             series.announce(&collected, number);
         }

@@ -11,7 +11,7 @@ use crate::run::{Collected, Ending};
 /// Everything about one bundle, without the verdict.
 pub(crate) fn of(collected: &Collected) -> String {
     let Collected { manifest, snapshot, target, .. } = collected;
-    let mut text = format!("bundle: {}\n", file(collected));
+    let mut text = String::new();
     for words in &collected.scope {
         text += &format!("scope: {words}\n");
     }
@@ -19,11 +19,8 @@ pub(crate) fn of(collected: &Collected) -> String {
         let time = milliseconds(longest.length);
         text += &format!("pause: at most {time} (process {})\n", longest.pid);
     }
-    for pause in &snapshot.pauses {
-        let process = target.processes.iter().find(|process| process.pid == pause.pid);
-        let stopped = process.is_some_and(|process| process.was_stopped);
-        let note = if stopped { ", was stopped before and still is" } else { "" };
-        text += &format!("  process {}: {}{note}\n", pause.pid, milliseconds(pause.length));
+    for process in target.processes.iter().filter(|process| process.was_stopped) {
+        text += &format!("  process {} was stopped before, and still is\n", process.pid);
     }
     for process in &manifest.processes {
         for thread in &process.unstopped {
@@ -49,18 +46,25 @@ pub(crate) fn of(collected: &Collected) -> String {
     if manifest.gaps.len() > SHOWN {
         text += &format!("missing: {} more, in the manifest\n", manifest.gaps.len() - SHOWN);
     }
-    text
+    for (index, line) in collected.verdict.lines.iter().enumerate() {
+        text += &format!("{} {line}\n", if index == 0 { "first look:" } else { "           " });
+    }
+    text + &format!("bundle: {}\n", file(collected))
 }
 
 /// What the operator may do now.
-pub(crate) fn verdict(ending: Ending) -> &'static str {
+pub(crate) fn verdict(collected: &Collected, ending: Ending) -> String {
+    let restart = collected.verdict.restart.as_deref();
+    let restart = restart.map_or_else(String::new, |command| format!(": {command}"));
     match ending {
-        Ending::Complete => "safe to restart now\n",
-        Ending::Incomplete => {
+        Ending::Complete => format!("safe to restart now{restart}\n"),
+        Ending::Incomplete => format!(
             "incomplete: what is missing above is lost with a restart; apart from that, safe to \
-             restart now\n"
+             restart now{restart}\n"
+        ),
+        Ending::Interrupted => {
+            "interrupted: the group runs again; the bundle is only a part\n".to_owned()
         }
-        Ending::Interrupted => "interrupted: the group runs again; the bundle is only a part\n",
     }
 }
 

@@ -7,6 +7,7 @@
 //! To add a source: one file, one `mod` line, one entry in the list of each profile that wants it.
 
 mod descriptors;
+mod kamailio_memory;
 mod modules;
 mod process_files;
 mod samples;
@@ -31,6 +32,7 @@ use crate::survey::Survey;
 use crate::target::Target;
 
 pub(crate) use descriptors::Descriptors;
+pub(crate) use kamailio_memory::KamailioMemory;
 pub(crate) use modules::Modules;
 pub use modules::WhichModules;
 pub(crate) use process_files::ProcessFiles;
@@ -123,18 +125,6 @@ impl Default for Wishes {
     }
 }
 
-/// What the snapshot says of the lock of Kamailio's shared memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ShmLock {
-    /// Nobody had it.
-    Free,
-    /// Somebody had it.
-    Held,
-    /// It was not found, or not looked for.
-    #[default]
-    Unknown,
-}
-
 /// What a source may look at.
 #[derive(Debug, Default)]
 pub struct Context {
@@ -150,10 +140,8 @@ pub struct Context {
     pub wishes: Wishes,
     /// Files as the target sees them.
     pub files: Root,
-    /// Where facts for the first verdict are noted.
+    /// What sources note for one another and for the first verdict.
     pub board: Arc<Board>,
-    /// Who has the lock of the shared memory.
-    pub shm_lock: ShmLock,
 }
 
 #[derive(Debug)]
@@ -200,10 +188,14 @@ impl Drawer {
     /// Copies a file of the kernel. What this kernel does not have, and what ended meanwhile, is
     /// passed over; other errors become one gap for each file name.
     pub fn copy(&self, path: String, origin: &str) {
-        match fs::read(origin) {
-            Ok(content) => self.put(path, Some(origin.to_owned()), content),
-            Err(error) => self.failed(origin, &error),
+        if let Some(content) = self.read(origin) {
+            self.put(path, Some(origin.to_owned()), content);
         }
+    }
+
+    /// Reads a file of the kernel; where it cannot be, as [`Drawer::copy`].
+    pub(crate) fn read(&self, origin: &str) -> Option<Vec<u8>> {
+        fs::read(origin).inspect_err(|error| self.failed(origin, error)).ok()
     }
 
     /// Counts a file that could not be read.

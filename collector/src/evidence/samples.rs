@@ -44,6 +44,26 @@ pub(crate) static FIRST: Sample =
 pub(crate) static SECOND: Sample =
     Sample { number: 2, name: "proc-second-sample", phase: Phase::AfterThaw };
 
+impl Sample {
+    fn thread(&self, (pid, tid): (u32, u32), context: &Context, out: &Drawer) {
+        let number = self.number;
+        let (mut stat, mut call) = (Vec::new(), Vec::new());
+        let at = sys::monotonic();
+        for name in OF_THREAD {
+            let origin = format!("/proc/{pid}/task/{tid}/{name}");
+            let Some(content) = out.read(&origin) else { continue };
+            match name {
+                "stat" => stat.clone_from(&content),
+                "syscall" => call.clone_from(&content),
+                _ => {}
+            }
+            let path = member::thread_file(pid, tid, &format!("{name}.{number}"));
+            out.put(path, Some(origin), content);
+        }
+        context.board.threads().note(number, (pid, tid), (&stat, &call), at);
+    }
+}
+
 impl Source for Sample {
     fn name(&self) -> &'static str {
         self.name
@@ -77,10 +97,7 @@ impl Source for Sample {
                 out.copy(path, &format!("/proc/{pid}/{name}"));
             }
             for tid in procfs::numbers_in(format!("/proc/{pid}/task")) {
-                for name in OF_THREAD {
-                    let path = member::thread_file(pid, tid, &format!("{name}.{number}"));
-                    out.copy(path, &format!("/proc/{pid}/task/{tid}/{name}"));
-                }
+                self.thread((pid, tid), context, out);
             }
         }
         if number == 2 {

@@ -1,9 +1,19 @@
 //! A Kamailio SIP server: its interfaces answer only while it runs, so they come before the files.
 
 use super::Profile;
-use crate::evidence::{Descriptors, FIRST_SAMPLE, Modules, ProcessFiles, SECOND_SAMPLE, System};
+use crate::evidence::{
+    Descriptors, FIRST_SAMPLE, KamailioMemory, Modules, ProcessFiles, SECOND_SAMPLE, System,
+};
 
 pub(super) static PROFILE: Profile = Profile {
     name: "kamailio",
-    sources: &[&FIRST_SAMPLE, &SECOND_SAMPLE, &ProcessFiles, &Descriptors, &System, &Modules],
+    sources: &[
+        &FIRST_SAMPLE,
+        &SECOND_SAMPLE,
+        &KamailioMemory,
+        &ProcessFiles,
+        &Descriptors,
+        &System,
+        &Modules,
+    ],
 };
