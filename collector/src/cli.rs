@@ -101,6 +101,9 @@ pub struct Options {
     #[arg(long, value_name = "SOURCE", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(profile::source_names()))]
     pub without: Vec<String>,
+    /// Say what would be taken, how large it is and what not; take nothing
+    #[arg(long, conflicts_with_all = ["samples"])]
+    pub list: bool,
     /// Go on where the disk looks too full
     #[arg(long)]
     pub force: bool,

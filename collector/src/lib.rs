@@ -3,7 +3,7 @@
 //!
 //! In the order in which a collection passes through them:
 //! - [`cli`]: the command line. [`run`]: the order of a collection, of which `fill` is the middle; `series` makes several, when
-//!   `schedule` says; `header` and `summary` are its first and its last words.
+//!   `schedule` says; `header` and `summary` are its first and its last words; `list` only says what it would do.
 //! - [`group`]: which processes belong together. [`privilege`]: what this host lets us do.
 //! - [`mappings`], `devices`, [`pages`], [`survey`], [`estimate`], [`pools`]: what is mapped, which pages of it exist, and
 //!   what becomes of each range.
@@ -38,6 +38,7 @@ mod header;
 mod kamailio;
 pub mod known;
 mod link_map;
+mod list;
 pub mod live;
 pub mod mappings;
 mod number;

@@ -19,17 +19,10 @@ pub(crate) fn reserve(
     estimate: &Estimate,
     path: &Path,
 ) -> anyhow::Result<Store> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     let disk = budget::disk(folder)
         .with_context(|| format!("cannot write to the folder {}", folder.display()))?;
-    let modules = match options.modules {
-        WhichModules::None => 0,
-        _ => modules_size(estimate),
-    };
-    let need = Need { memory: estimate.bytes, modules };
+    let need = need(options, estimate);
     let most = options.memory.unwrap_or_else(budget::memory);
     let room = budget::plan(need, most, disk, options.force)?;
     // What the group allocates until it stands still may not fit into memory: there is always a
@@ -39,6 +32,23 @@ pub(crate) fn reserve(
         limit => Some((tempfile::tempfile_in(folder).context("no spool file")?, limit)),
     };
     Store::new(room.memory, spool).context("the memory for the copy is not to be had")
+}
+
+/// What the collection needs.
+pub(crate) fn need(options: &Options, estimate: &Estimate) -> Need {
+    let modules = match options.modules {
+        WhichModules::None => 0,
+        _ => modules_size(estimate),
+    };
+    Need { memory: estimate.bytes, modules }
+}
+
+/// The folder of the bundle `path`.
+pub(crate) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Bytes of the programs and libraries that the group maps, roughly: the end of each file's last

@@ -20,6 +20,7 @@ use crate::evidence::Brief;
 use crate::fill::{Filled, Job};
 use crate::group::{self, GroupError, Wanted};
 use crate::header;
+use crate::list;
 use crate::number::human;
 use crate::part::Part;
 use crate::privilege::Rights;
@@ -67,6 +68,10 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
         return series::run(options, &trace);
     }
     let target = choose(options, &options.wanted())?;
+    if options.list {
+        summary::say(&list::list(options, &target));
+        return Ok(Ending::Complete);
+    }
     let path = options.output.clone().unwrap_or_else(|| header::default_path(&target));
     let order = Order { target, path, holds: options.holds(), sample: None };
     let collected = collect(options, order, &trace)?;

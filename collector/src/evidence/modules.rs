@@ -14,7 +14,7 @@ use bundle::{PAGE_SIZE, Phase, member};
 use object::Object;
 use sha2::{Digest, Sha256};
 
-use super::{Brief, Context, Drawer, Source, tables};
+use super::{Brief, Context, Drawer, Preview, Source, tables};
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::number::{human, size};
 use crate::sys;
@@ -32,6 +32,17 @@ pub enum WhichModules {
     Tables,
     /// None.
     None,
+}
+
+impl WhichModules {
+    /// Whether the file at this path is to be copied.
+    fn wants(self, path: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Own | Self::Tables => !in_system_folder(path),
+            Self::None => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -59,6 +70,14 @@ impl Source for Modules {
         sample != Brief::Profile { first: false }
     }
 
+    fn preview(&self, context: &Context) -> Vec<Preview> {
+        let wanted = |(name, one): &(String, Candidates)| one.code && context.modules.wants(name);
+        let files = candidates(context).into_iter().filter(wanted);
+        let sizes: Vec<u64> = files.map(|(_, one)| one.size()).collect();
+        let what = format!("{} files", sizes.len());
+        vec![Preview { what, size: Some(sizes.iter().sum()), missing: None }]
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let mut known: BTreeMap<String, ()> = BTreeMap::new();
         let mut code = 0;
@@ -77,12 +96,7 @@ impl Source for Modules {
             let file = Path::new(&name).file_name().map(|file| file.to_string_lossy());
             let file = file.as_deref().unwrap_or("module").replace(" (deleted)", "");
             let path = member::module(&folder, &file);
-            let left_out = match context.modules {
-                WhichModules::All => false,
-                WhichModules::Own | WhichModules::Tables => in_system_folder(&name),
-                WhichModules::None => true,
-            };
-            if left_out {
+            if !context.modules.wants(&name) {
                 let id = build_id.as_deref().unwrap_or("none");
                 out.left_out(
                     format!("module {name} (build ID {id})"),
@@ -158,6 +172,12 @@ fn candidates(context: &Context) -> Vec<(String, Candidates)> {
 }
 
 impl Candidates {
+    /// Length of the file in bytes, as far as a look shows; 0 if it cannot be seen.
+    fn size(&self) -> u64 {
+        let paths = self.certain.iter().chain(self.by_path.iter().map(|(path, ..)| path));
+        paths.filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).next().unwrap_or(0)
+    }
+
     /// The mapped file: where from, and its bytes; of a file that is no ELF file only the head.
     fn read(&self) -> Option<(String, Vec<u8>)> {
         for path in &self.certain {

@@ -165,12 +165,12 @@ impl Pool {
         let manager = match name.as_str() {
             "q_malloc" => Manager::QMalloc,
             "f_malloc" => Manager::FMalloc,
-            // The list's end, at the start of the control block, points to itself; where the
+            // The lists' end, at the start of the control block, leads on to itself; where the
             // fragments name their owners it is 32 bytes longer.
-            "tlsf_malloc" if points_twice(words, block, 48) => {
+            "tlsf_malloc" if leads_to_itself(words, block, 48) => {
                 Manager::Tlsf { header: 48, control: 8440 }
             }
-            "tlsf_malloc" if points_twice(words, block, 16) => {
+            "tlsf_malloc" if leads_to_itself(words, block, 16) => {
                 Manager::Tlsf { header: 16, control: 8408 }
             }
             _ => return None,
@@ -204,9 +204,8 @@ impl Pool {
     }
 }
 
-fn points_twice(words: &Words, block: u64, at: u64) -> bool {
-    let word = |at: u64| words.word(block.checked_add(at)?);
-    word(at) == Some(block) && word(at + 8) == Some(block)
+fn leads_to_itself(words: &Words, block: u64, at: u64) -> bool {
+    block.checked_add(at).and_then(|at| words.word(at)) == Some(block)
 }
 
 /// The payload of a fragment of `q_malloc`, which knows of four headers: the one whose own words,
@@ -338,7 +337,8 @@ mod tests {
             block.set(1616, start);
             let at = usize::try_from(header).unwrap();
             block.set(at, start);
-            block.set(at + 8, start);
+            // Whatever was freed last left its address here.
+            block.set(at + 8, start + 800);
             block.set(at + 16, 5000);
             block.set(at + 32, 100);
             let pool = Pool::behind(&own(), root).unwrap();
