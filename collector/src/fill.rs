@@ -73,7 +73,7 @@ impl Job<'_> {
 
         let samples = Arc::default();
         let board: Arc<Board> = Arc::default();
-        let files = Root::of_process(target.main).unwrap_or_else(|error| {
+        let files = target.root().unwrap_or_else(|error| {
             bundle.gap("files as the program sees them", format!("its root: {error}"));
             Root::own()
         });

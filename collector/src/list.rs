@@ -11,7 +11,6 @@ use crate::budget;
 use crate::cli::Options;
 use crate::estimate::{self, Estimate};
 use crate::evidence::{Context, Preview, Source};
-use crate::files::Root;
 use crate::header;
 use crate::number::human;
 use crate::part::Part;
@@ -42,7 +41,7 @@ pub(crate) fn list(options: &Options, target: &Target) -> String {
         target: target.clone(),
         modules: options.modules,
         wishes: options.wishes(),
-        files: Root::of_process(target.main).unwrap_or_default(),
+        files: target.root().unwrap_or_default(),
         ..Context::default()
     });
     text += &phase("Before the freeze", Phase::BeforeFreeze, options, &context);

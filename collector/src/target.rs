@@ -1,9 +1,11 @@
 //! The group that was chosen, with what its cores' notes need; read before the freeze.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::corefile::ProcessFacts;
+use crate::files::Root;
 use crate::group::{Entry, Instance};
 use crate::known;
 use crate::procfs::{self, Fields, ThreadFacts};
@@ -67,6 +69,23 @@ impl Target {
 }
 
 impl Target {
+    /// The files as its processes see them; through the main process if that can be looked into.
+    ///
+    /// # Errors
+    /// None of them lets us.
+    pub fn root(&self) -> io::Result<Root> {
+        let main = self.processes.iter().filter(|process| process.pid == self.main);
+        let roots = main.chain(&self.processes).map(|process| Root::of_process(process.id));
+        let mut failed = io::Error::from(io::ErrorKind::NotFound);
+        for root in roots {
+            match root {
+                Ok(root) => return Ok(root),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
     /// Whether its only process shares no page with another one, as far as can be told: processes
     /// share what they had when they were forked, and the kernel can merge equal pages (KSM).
     pub fn is_sole(&self) -> bool {

@@ -80,7 +80,7 @@ fn a_stopped_process_is_collected_and_stays_stopped() {
     wait_until("it is stopped", || statuses(victim.pid(), "State")[0].starts_with('T'));
     let collected = Collected::of(&victim, &[]);
     assert!(collected.manifest().processes[0].was_stopped);
-    assert!(collected.text().contains("was stopped before and still is"));
+    assert!(collected.text().contains("was stopped before, and still is"));
     assert_untouched(victim.pid(), 'T');
 }
 

@@ -89,7 +89,7 @@ fn each_sample_is_a_bundle_and_says_its_place_and_time() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("sample 1 of 3: "), "{text}");
     assert!(lines[1].starts_with("sample 2 of 3: "), "{text}");
-    assert!(lines[2].starts_with("bundle: "), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("bundle: ")), "{text}");
     assert!(text.contains("\nseries: 3 of 3 samples were taken, from "), "{text}");
     assert!(text.ends_with(" ms apart\nsafe to restart now\n"), "{text}");
     assert_eq!(text.matches("safe to restart").count(), 1);
@@ -120,7 +120,7 @@ fn one_sample_is_a_bundle_as_without_the_option() {
     let victim = Victim::start(&["threads", "0"]);
     let (code, text, _, folder) = Running::start(&victim, &["--samples", "1"]).end();
     assert_eq!(code, Some(0));
-    assert!(text.starts_with("bundle: ") && text.ends_with("\nsafe to restart now\n"), "{text}");
+    assert!(text.contains("\nbundle: ") && text.ends_with("\nsafe to restart now\n"), "{text}");
     assert!(!text.contains("sample"), "{text}");
     assert_eq!(files(folder.path()), ["b.tar.zst"]);
     assert_eq!(manifest(folder.path(), "b.tar.zst").series, None);
