@@ -104,8 +104,23 @@ enum Left {
     Stub,
     /// A cut bundle that `forensics` opens.
     Cut,
+    /// The kill came between the last byte and the rename: a whole bundle under its temporary name.
+    Unnamed,
     /// The kill came too late: a sealed bundle.
     Sealed,
+}
+
+/// Whether the file ends with the last word of a seek table (the seekable format of zstd), which is
+/// the last thing that is written into a bundle.
+fn has_its_end(path: &Path) -> bool {
+    fs::read(path).unwrap().ends_with(&0x8f92_eab1_u32.to_le_bytes())
+}
+
+#[track_caller]
+fn verify(path: &Path) {
+    let mut verify = tools::forensics();
+    tools::run(verify.arg("verify").arg(path), tools::PATIENCE).expect(&[0]);
+    fs::remove_file(path).unwrap();
 }
 
 #[track_caller]
@@ -113,13 +128,15 @@ fn examine(output: &Path, when: &str) -> Left {
     let partial = PathBuf::from(format!("{}.partial", output.display()));
     if output.exists() {
         assert!(!partial.exists(), "{when}: both a sealed and a partial file");
-        let mut verify = tools::forensics();
-        tools::run(verify.arg("verify").arg(output), tools::PATIENCE).expect(&[0]);
-        fs::remove_file(output).unwrap();
+        verify(output);
         return Left::Sealed;
     }
     if !partial.exists() {
         return Left::Nothing;
+    }
+    if has_its_end(&partial) {
+        verify(&partial);
+        return Left::Unnamed;
     }
     let mut report = tools::forensics();
     let report = tools::run(report.arg(&partial), tools::PATIENCE).expect(&[0, 1, 2]);
@@ -179,5 +196,20 @@ fn killed_at_any_moment_the_group_runs_on() {
     assert!(left.get(&Left::Cut) >= Some(&10), "cut bundles that were opened: {left:?}");
 
     // The instance can still be collected.
-    tools::collect(instance.main_pid(), &scratch.join("again.tar.zst"));
+    let again = scratch.join("again.tar.zst");
+    tools::collect(instance.main_pid(), &again);
+    assert_last_byte_counts(&again);
+}
+
+/// A bundle with all its bytes needs only its name; one without the last of them is cut.
+#[track_caller]
+fn assert_last_byte_counts(whole: &Path) {
+    let partial = PathBuf::from(format!("{}.partial", whole.display()));
+    fs::copy(whole, &partial).unwrap();
+    let file = fs::File::options().write(true).open(&partial).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    fs::rename(whole, whole.with_extension("whole")).unwrap();
+    assert_eq!(examine(whole, "without its last byte"), Left::Cut);
+    fs::rename(whole.with_extension("whole"), &partial).unwrap();
+    assert_eq!(examine(whole, "with all its bytes"), Left::Unnamed);
 }
