@@ -131,6 +131,8 @@ pub(crate) struct Collected {
     pub(crate) preparation: Duration,
     /// What stood out.
     pub(crate) verdict: Verdict,
+    /// From the choice of the group to the sealed bundle.
+    pub(crate) took: Duration,
 }
 
 /// Makes one bundle.
@@ -193,6 +195,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         frozen,
         preparation,
         verdict,
+        took: begun.elapsed(),
     })
 }
 

@@ -15,10 +15,15 @@ pub(crate) fn of(collected: &Collected) -> String {
     for words in &collected.scope {
         text += &format!("scope: {words}\n");
     }
-    if let Some(longest) = snapshot.longest_pause() {
-        let time = milliseconds(longest.length);
-        text += &format!("pause: at most {time} (process {})\n", longest.pid);
-    }
+    let took = collected.took.as_secs_f64();
+    text += &match snapshot.longest_pause() {
+        Some(longest) => format!(
+            "pause: at most {} (process {}), of {took:.1} s in all\n",
+            milliseconds(longest.length),
+            longest.pid
+        ),
+        None => format!("pause: none; {took:.1} s in all\n"),
+    };
     for process in target.processes.iter().filter(|process| process.was_stopped) {
         text += &format!("  process {} was stopped before, and still is\n", process.pid);
     }
