@@ -1,7 +1,7 @@
 //! The first words on what was seen, from facts that cost nothing: for the operator who must decide
 //! at once. The analyzer says more, and with reasons.
 //!
-//! A thread is called busy from [`BUSY`] percent of a CPU on, a pool full from [`FULL`] percent on,
+//! A thread is called busy if it wanted [`BUSY`] percent of a CPU, a pool full from [`FULL`] percent on,
 //! and a worker blocked if it waited for the same lock before the freeze and after it.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub(crate) struct Verdict {
 /// Puts together what was noted on the board.
 pub(crate) fn first_look(target: &Target, board: &Board) -> Verdict {
     let threads = board.threads();
-    let (busy, stuck) = (threads.busy(BUSY, clock_ticks()), threads.stuck());
+    let (busy, stuck) = (threads.busy(BUSY), threads.stuck());
     drop(threads);
     let none = Look::default();
     let look = board.kamailio().unwrap_or(&none);
@@ -93,14 +93,15 @@ fn blocked(look: &Look, stuck: &[Stuck], lock: ShmLock) -> Vec<String> {
 }
 
 fn of_busy(target: &Target, look: &Look, busy: &Busy) -> String {
-    let Busy { pid, tid, name, percent } = busy;
+    let Busy { pid, tid, name, percent, wanted } = busy;
     let role = look.roles.get(pid).map(|role| role.description.as_str());
     let who = match role.or((*name != target.program).then_some(name)) {
         Some(role) => format!("{tid} ({role})"),
         None => tid.to_string(),
     };
     let of = if pid == tid { String::new() } else { format!(" of process {pid}") };
-    format!("busy: thread {who}{of} used {percent} % of a CPU")
+    let more = if wanted - percent < 10 { "" } else { ", and waited for one the rest of the time" };
+    format!("busy: thread {who}{of} used {percent} % of a CPU{more}")
 }
 
 fn pools(look: &Look) -> Vec<String> {
@@ -140,7 +141,7 @@ fn of_fact(fact: &Fact) -> Option<String> {
 }
 
 fn calm(look: &Look) -> String {
-    let mut words = format!("nothing stands out: no thread used {BUSY} % of a CPU");
+    let mut words = format!("nothing stands out: no thread wanted {BUSY} % of a CPU");
     let workers = look.roles.values().filter(|role| role.rank > 0).count();
     if workers > 0 {
         words += &format!(", 0 of {workers} workers are blocked");
@@ -161,17 +162,12 @@ fn shown(mut lines: Vec<String>, what: &str) -> Vec<String> {
     lines
 }
 
-/// Clock ticks in a second, as `/proc/PID/stat` counts.
-fn clock_ticks() -> u64 {
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
-    ticks.ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100)
-}
-
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod tests {
     use super::*;
     use crate::kamailio::memory::Role;
+    use crate::watch::Files;
 
     const LOCK: u64 = 0x7f10;
 
@@ -203,7 +199,8 @@ mod tests {
     fn note(board: &Board, sample: u32, pid: u32, ticks: u64, call: &str) {
         let stat = format!("{pid} (kamailio) S 1 7 7 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 0");
         let at = u64::from(sample) * 1_000_000_000;
-        board.threads().note(sample, (pid, pid), (stat.as_bytes(), call.as_bytes()), at);
+        let (stat, syscall) = (stat.as_bytes(), call.as_bytes());
+        board.threads().note(sample, (pid, pid), Files { stat, syscall, schedstat: b"" }, at);
     }
 
     fn target() -> Target {
@@ -234,7 +231,7 @@ mod tests {
         for sample in [1, 2] {
             note(&board, sample, 9, 0, "202 0x7f10 0 0 0 0 0 0x7ffc 0x40\n");
         }
-        let words = "nothing stands out: no thread used 90 % of a CPU";
+        let words = "nothing stands out: no thread wanted 90 % of a CPU";
         assert_eq!(first_look(&target(), &board).lines, [words]);
     }
 

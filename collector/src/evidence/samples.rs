@@ -10,6 +10,7 @@ use bundle::{Phase, member};
 use serde::Serialize;
 
 use super::{Brief, Context, Drawer, Source};
+use crate::watch::Files;
 use crate::{procfs, sys};
 
 const OF_PROCESS: [&str; 5] = ["stat", "status", "statm", "io", "schedstat"];
@@ -47,20 +48,22 @@ pub(crate) static SECOND: Sample =
 impl Sample {
     fn thread(&self, (pid, tid): (u32, u32), context: &Context, out: &Drawer) {
         let number = self.number;
-        let (mut stat, mut call) = (Vec::new(), Vec::new());
+        let (mut stat, mut syscall, mut schedstat) = (Vec::new(), Vec::new(), Vec::new());
         let at = sys::monotonic();
         for name in OF_THREAD {
             let origin = format!("/proc/{pid}/task/{tid}/{name}");
             let Some(content) = out.read(&origin) else { continue };
             match name {
                 "stat" => stat.clone_from(&content),
-                "syscall" => call.clone_from(&content),
+                "syscall" => syscall.clone_from(&content),
+                "schedstat" => schedstat.clone_from(&content),
                 _ => {}
             }
             let path = member::thread_file(pid, tid, &format!("{name}.{number}"));
             out.put(path, Some(origin), content);
         }
-        context.board.threads().note(number, (pid, tid), (&stat, &call), at);
+        let files = Files { stat: &stat, syscall: &syscall, schedstat: &schedstat };
+        context.board.threads().note(number, (pid, tid), files, at);
     }
 }
 

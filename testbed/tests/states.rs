@@ -1,0 +1,128 @@
+//! One command on a Kamailio in each of the states in which operators call for it: healthy, hung in
+//! the lock of shared memory, spinning. The bundle is complete, no source overruns its deadline, the
+//! first look names what is wrong, and the instance is no worse off than before.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
+
+use bundle::{Manifest, Outcome};
+use testbed::hang::{self, pool, script};
+use testbed::kamailio::{Instance, Manager};
+use testbed::tools::{self, Finished};
+use testbed::unpacked::Unpacked;
+use testbed::{load, proc};
+
+/// What one command gave.
+struct Collected {
+    finished: Finished,
+    bundle: Unpacked,
+    manifest: Manifest,
+}
+
+impl Collected {
+    #[track_caller]
+    fn of(name: &str, instance: &Instance) -> Self {
+        let path = tools::scratch(&format!("states-{name}")).join("bundle.tar.zst");
+        let finished = tools::collect(instance.main_pid(), &path);
+        println!("{}", finished.text());
+        let bundle = Unpacked::open(&path);
+        let manifest = bundle.manifest();
+        for source in &manifest.sources {
+            let fine = matches!(source.outcome, Outcome::Collected | Outcome::Skipped { .. });
+            assert!(fine, "{source:?}");
+        }
+        for &pid in instance.pids() {
+            assert_eq!(proc::tracer(pid), 0, "tracer of {pid}");
+        }
+        Self { finished, bundle, manifest }
+    }
+
+    /// The lines of the first look.
+    #[track_caller]
+    fn first_look(&self) -> String {
+        let text = self.finished.text();
+        let (_, look) = text.split_once("first look: ").expect("a first look");
+        look.split_once("bundle: ").expect("the bundle comes after it").0.to_owned()
+    }
+
+    /// An answer over RPC.
+    fn answer(&self, method: &str) -> Option<String> {
+        let path = self.bundle.path(&format!("kamailio/rpc/{method}.json"));
+        std::fs::read_to_string(path).ok()
+    }
+
+    fn state_of_the_lock(&self) -> String {
+        let text = std::fs::read(self.bundle.path("kamailio/memory.json")).unwrap();
+        let memory: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        memory["shm_lock"]["state"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    fn assert_ends_with_safe_to_restart(&self) {
+        assert!(self.finished.text().ends_with("\nsafe to restart now\n"), "{:?}", self.finished);
+    }
+}
+
+#[test]
+fn healthy() {
+    for manager in [Manager::Qm, Manager::Fm, Manager::Tlsf] {
+        let instance = Instance::start(hang_options(manager));
+        let collected = Collected::of(&format!("healthy-{}", manager.name()), &instance);
+        let look = collected.first_look();
+        assert!(look.starts_with("nothing stands out: "), "{look}");
+        assert!(look.contains("0 of 6 workers are blocked"), "{look}");
+        assert_eq!(collected.state_of_the_lock(), "free");
+        assert!(collected.answer("core.shmmem").is_some(), "the lock is free, so it is asked");
+        assert!(collected.answer("core.psx").is_some());
+        assert_eq!(collected.manifest.processes.len(), instance.pids().len());
+        collected.assert_ends_with_safe_to_restart();
+        load::answered(&instance, 20);
+    }
+}
+
+#[test]
+fn hung_in_the_lock_of_shared_memory() {
+    for manager in [Manager::Qm, Manager::Fm, Manager::Tlsf] {
+        let instance = Instance::start(hang_options(manager));
+        let hang = pool::stop_inside(&instance, manager);
+        let collected = Collected::of(&format!("hung-{}", manager.name()), &instance);
+        let look = collected.first_look();
+        let waiters = hang.pool.waiters.len();
+        assert!(look.starts_with(&format!("blocked: {waiters} of 6 workers")), "{look}");
+        let lock = format!("at 0x{:x}, the lock of shared memory", hang.pool.lock);
+        assert!(look.contains(&lock), "{lock}: {look}");
+        let stopped = format!("process {} was stopped before", hang.pool.holder.pid);
+        assert!(collected.finished.text().contains(&stopped));
+        assert_eq!(collected.state_of_the_lock(), "held");
+        assert!(collected.answer("core.psx").is_some(), "lock-free calls are made");
+        for method in ["core.shmmem", "mod.stats"] {
+            assert_eq!(collected.answer(method), None, "{method} takes the lock");
+        }
+        collected.assert_ends_with_safe_to_restart();
+
+        // Nobody is wedged by us: the interface answers, and later the proxy does.
+        assert_eq!(instance.rpc().processes().len(), instance.pids().len());
+        drop(hang);
+        load::answered(&instance, 20);
+    }
+}
+
+#[test]
+fn spinning() {
+    let instance = Instance::start(hang::options());
+    let worker = script::run_in_circles(&instance);
+    let collected = Collected::of("spinning", &instance);
+    let look = collected.first_look();
+    let busy = format!("busy: thread {} ({}) used ", worker.pid, worker.role);
+    assert!(look.starts_with(&busy), "{busy}: {look}");
+    assert!(!look.contains("waited for a lock"), "{look}");
+    collected.assert_ends_with_safe_to_restart();
+}
+
+fn hang_options(manager: Manager) -> testbed::kamailio::Options {
+    testbed::kamailio::Options { manager, ..hang::options() }
+}
