@@ -4,7 +4,7 @@
 //! In the order of a test: [`kamailio`] starts an instance, perhaps of another release ([`foreign`]),
 //! [`load`] sends it requests, [`rpc`] and [`memlog`] ask it for its own figures, [`tools`] runs
 //! `collect-evidence` and `forensics`, [`unpacked`] and [`elf`] open what they wrote without their
-//! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`analysis`] is what
+//! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`memory_limit`] calls the OOM killer, [`analysis`] is what
 //! `forensics --json` promises, [`oracle`] compares it with what the instance said and [`scripts`]
 //! with a walk that gdb makes; [`stacks`] compares stacks with gdb's. [`sample`] stands in for the
 //! layouts that no package here has, [`program`] runs other small programs; [`patch`] damages a core where [`seed`] says.
@@ -29,6 +29,7 @@ pub mod kamailio;
 pub mod kernel;
 pub mod load;
 pub mod memlog;
+pub mod memory_limit;
 pub mod oracle;
 pub mod patch;
 pub mod plant;

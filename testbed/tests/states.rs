@@ -1,5 +1,5 @@
 //! One command on a Kamailio in each of the states in which operators call for it: healthy, hung in
-//! the lock of shared memory, spinning. The bundle is complete, no source overruns its deadline, the
+//! the lock of shared memory, spinning, with its main process ended by the OOM killer. The bundle is complete, no source overruns its deadline, the
 //! first look names what is wrong, and the instance is no worse off than before.
 #![expect(
     clippy::unwrap_used,
@@ -11,10 +11,12 @@
 
 use bundle::{Manifest, Outcome};
 use testbed::hang::{self, pool, script};
-use testbed::kamailio::{Instance, Manager};
+use testbed::kamailio::{Instance, Manager, Options};
+use testbed::load::{self, Kind, Traffic};
+use testbed::memory_limit::MemoryLimit;
+use testbed::proc;
 use testbed::tools::{self, Finished};
 use testbed::unpacked::Unpacked;
-use testbed::{load, proc};
 
 /// What one command gave.
 struct Collected {
@@ -26,8 +28,14 @@ struct Collected {
 impl Collected {
     #[track_caller]
     fn of(name: &str, instance: &Instance) -> Self {
+        Self::of_process(name, instance, instance.main_pid())
+    }
+
+    /// The same, of the group of this process.
+    #[track_caller]
+    fn of_process(name: &str, instance: &Instance, pid: u32) -> Self {
         let path = tools::scratch(&format!("states-{name}")).join("bundle.tar.zst");
-        let finished = tools::collect(instance.main_pid(), &path);
+        let finished = tools::collect(pid, &path);
         println!("{}", finished.text());
         let bundle = Unpacked::open(&path);
         let manifest = bundle.manifest();
@@ -123,6 +131,37 @@ fn spinning() {
     collected.assert_ends_with_safe_to_restart();
 }
 
-fn hang_options(manager: Manager) -> testbed::kamailio::Options {
-    testbed::kamailio::Options { manager, ..hang::options() }
+/// The OOM killer takes the main process; the others are orphans that run on.
+#[test]
+fn without_its_main_process_which_the_oom_killer_took() {
+    let mut instance = Instance::start(Options::default());
+    let main = instance.main_pid();
+    let mut workers = hang::processes(&instance);
+    workers.retain(|process| process.role.starts_with("udp receiver"));
+    let workers: Vec<u32> = workers.iter().map(|worker| worker.pid).collect();
+    let [worker, others @ ..] = workers.as_slice() else { panic!("no workers") };
+    // One worker takes all the memory, and the killer prefers the main process.
+    proc::stop_all(others);
+    std::fs::write(format!("/proc/{main}/oom_score_adj"), "1000").unwrap();
+    let limit = MemoryLimit::of(&[main, *worker]);
+    let traffic = Traffic::start(&instance, Kind::Keep, 300);
+    proc::until("the OOM killer has come", || {
+        instance.reap();
+        !proc::is_alive(main)
+    });
+    drop((limit, traffic));
+    proc::continue_all(others);
+    let orphan = others[0];
+    let collected = Collected::of_process("oom", &instance, orphan);
+    let look = collected.first_look();
+    let killed = format!("killed: kamailio ({main}), by the kernel for want of memory");
+    assert!(look.contains(&killed), "{killed}: {look}");
+    let pids = collected.bundle.pids();
+    assert!(pids.contains(&orphan) && !pids.contains(&main), "{pids:?}");
+    assert!(pids.len() >= instance.pids().len() - 2, "{pids:?}");
+    collected.assert_ends_with_safe_to_restart();
+}
+
+fn hang_options(manager: Manager) -> Options {
+    Options { manager, ..hang::options() }
 }
