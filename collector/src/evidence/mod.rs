@@ -7,7 +7,10 @@
 //! To add a source: one file, one `mod` line, one entry in the list of each profile that wants it.
 
 mod descriptors;
+mod kamailio_config;
 mod kamailio_memory;
+mod kamailio_rpc;
+mod kamailio_version;
 mod modules;
 mod process_files;
 mod samples;
@@ -32,7 +35,10 @@ use crate::survey::Survey;
 use crate::target::Target;
 
 pub(crate) use descriptors::Descriptors;
+pub(crate) use kamailio_config::KamailioConfig;
 pub(crate) use kamailio_memory::KamailioMemory;
+pub(crate) use kamailio_rpc::KamailioRpc;
+pub(crate) use kamailio_version::KamailioVersion;
 pub(crate) use modules::Modules;
 pub use modules::WhichModules;
 pub(crate) use process_files::ProcessFiles;

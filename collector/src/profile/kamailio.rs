@@ -2,7 +2,8 @@
 
 use super::Profile;
 use crate::evidence::{
-    Descriptors, FIRST_SAMPLE, KamailioMemory, Modules, ProcessFiles, SECOND_SAMPLE, System,
+    Descriptors, FIRST_SAMPLE, KamailioConfig, KamailioMemory, KamailioRpc, KamailioVersion,
+    Modules, ProcessFiles, SECOND_SAMPLE, System,
 };
 
 pub(super) static PROFILE: Profile = Profile {
@@ -11,9 +12,12 @@ pub(super) static PROFILE: Profile = Profile {
         &FIRST_SAMPLE,
         &SECOND_SAMPLE,
         &KamailioMemory,
+        &KamailioRpc,
         &ProcessFiles,
         &Descriptors,
         &System,
+        &KamailioConfig,
+        &KamailioVersion,
         &Modules,
     ],
 };
