@@ -40,6 +40,7 @@ mod kamailio;
 pub mod known;
 mod link_map;
 pub mod live;
+mod logs;
 pub mod mappings;
 mod number;
 pub mod pages;

@@ -8,6 +8,7 @@
 
 mod descriptors;
 mod kamailio_memory;
+mod logs;
 mod modules;
 mod process_files;
 mod samples;
@@ -18,6 +19,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -33,6 +35,7 @@ use crate::target::Target;
 
 pub(crate) use descriptors::Descriptors;
 pub(crate) use kamailio_memory::KamailioMemory;
+pub(crate) use logs::Logs;
 pub(crate) use modules::Modules;
 pub use modules::WhichModules;
 pub(crate) use process_files::ProcessFiles;
@@ -108,6 +111,8 @@ pub struct Wishes {
     pub since: Duration,
     /// Bytes that are kept of each log: its tail.
     pub log_cap: u64,
+    /// Logs that the operator names, absolute.
+    pub logs: Vec<PathBuf>,
     /// Ask for what holds the program's locks while it answers.
     pub allow_blocking_rpc: bool,
     /// Measure how fast the spool can be written to.
@@ -119,6 +124,7 @@ impl Default for Wishes {
         Self {
             since: Duration::from_secs(2 * 3600),
             log_cap: 32 << 20,
+            logs: Vec::new(),
             allow_blocking_rpc: false,
             spool_write_test: false,
         }

@@ -1,9 +1,19 @@
 //! Any other program: what the kernel says of it.
 
 use super::Profile;
-use crate::evidence::{Descriptors, FIRST_SAMPLE, Modules, ProcessFiles, SECOND_SAMPLE, System};
+use crate::evidence::{
+    Descriptors, FIRST_SAMPLE, Logs, Modules, ProcessFiles, SECOND_SAMPLE, System,
+};
 
 pub(super) static PROFILE: Profile = Profile {
     name: "generic",
-    sources: &[&FIRST_SAMPLE, &SECOND_SAMPLE, &ProcessFiles, &Descriptors, &System, &Modules],
+    sources: &[
+        &FIRST_SAMPLE,
+        &SECOND_SAMPLE,
+        &ProcessFiles,
+        &Descriptors,
+        &System,
+        &Logs,
+        &Modules,
+    ],
 };

@@ -2,7 +2,7 @@
 
 use super::Profile;
 use crate::evidence::{
-    Descriptors, FIRST_SAMPLE, KamailioMemory, Modules, ProcessFiles, SECOND_SAMPLE, System,
+    Descriptors, FIRST_SAMPLE, KamailioMemory, Logs, Modules, ProcessFiles, SECOND_SAMPLE, System,
 };
 
 pub(super) static PROFILE: Profile = Profile {
@@ -14,6 +14,7 @@ pub(super) static PROFILE: Profile = Profile {
         &ProcessFiles,
         &Descriptors,
         &System,
+        &Logs,
         &Modules,
     ],
 };
