@@ -36,6 +36,7 @@ mod fill;
 pub mod freeze;
 pub mod group;
 mod header;
+mod host;
 mod kamailio;
 pub mod known;
 mod link_map;

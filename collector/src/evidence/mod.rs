@@ -6,13 +6,20 @@
 //!
 //! To add a source: one file, one `mod` line, one entry in the list of each profile that wants it.
 
+mod cgroup;
+mod database;
 mod descriptors;
+mod disks;
 mod kamailio_memory;
+mod kernel_log;
 mod logs;
 mod modules;
+mod packages;
 mod process_files;
 mod samples;
 mod system;
+mod system_samples;
+mod systemd;
 mod tables;
 
 use std::cell::RefCell;
@@ -33,15 +40,24 @@ use crate::files::Root;
 use crate::survey::Survey;
 use crate::target::Target;
 
+pub(crate) use cgroup::ControlGroups;
+pub(crate) use database::Database;
 pub(crate) use descriptors::Descriptors;
+pub(crate) use disks::Disks;
 pub(crate) use kamailio_memory::KamailioMemory;
+pub(crate) use kernel_log::KernelLog;
 pub(crate) use logs::Logs;
 pub(crate) use modules::Modules;
 pub use modules::WhichModules;
+pub(crate) use packages::Packages;
 pub(crate) use process_files::ProcessFiles;
 pub use samples::SampleTime;
 pub(crate) use samples::{FIRST as FIRST_SAMPLE, SECOND as SECOND_SAMPLE, times};
 pub(crate) use system::System;
+pub(crate) use system_samples::{
+    FIRST as FIRST_HOST_SAMPLE, HostSample, SECOND as SECOND_HOST_SAMPLE,
+};
+pub(crate) use systemd::{Journal, Systemd};
 
 /// One kind of evidence.
 pub trait Source: Sync {

@@ -14,15 +14,14 @@ const FACILITIES: [&str; 11] = [
 pub(crate) fn of_rsyslog(text: &str, program: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in logical_lines(text) {
-        let named = mentions(&line, program);
-        let by_script = line.trim_start().starts_with(['i', '&', 'a', ':', '}', '{']);
-        if let Some(path) = parameter(&line, "file").filter(|_| line.contains("omfile")) {
-            if named || !by_script || selects(&line) {
-                found.push(path);
-            }
-        } else if named {
-            found.extend(last_path(&line));
-        } else if !by_script && selects(line.split_whitespace().next().unwrap_or_default()) {
+        let by_script = line.starts_with(['i', '&', 'a', ':', '}', '{']);
+        let selector = line.split_whitespace().next().unwrap_or_default();
+        if !mentions(&line, program) && (by_script || !selects(selector)) {
+            continue;
+        }
+        if line.contains("omfile") {
+            found.extend(parameter(&line, "file"));
+        } else {
             found.extend(last_path(&line));
         }
     }

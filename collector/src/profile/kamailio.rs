@@ -2,19 +2,30 @@
 
 use super::Profile;
 use crate::evidence::{
-    Descriptors, FIRST_SAMPLE, KamailioMemory, Logs, Modules, ProcessFiles, SECOND_SAMPLE, System,
+    ControlGroups, Database, Descriptors, Disks, FIRST_HOST_SAMPLE, FIRST_SAMPLE, Journal,
+    KamailioMemory, KernelLog, Logs, Modules, Packages, ProcessFiles, SECOND_HOST_SAMPLE,
+    SECOND_SAMPLE, System, Systemd,
 };
 
 pub(super) static PROFILE: Profile = Profile {
     name: "kamailio",
     sources: &[
         &FIRST_SAMPLE,
+        &FIRST_HOST_SAMPLE,
         &SECOND_SAMPLE,
+        &SECOND_HOST_SAMPLE,
         &KamailioMemory,
         &ProcessFiles,
         &Descriptors,
         &System,
+        &ControlGroups,
+        &Disks,
+        &KernelLog,
+        &Systemd,
         &Logs,
+        &Journal,
+        &Packages,
+        &Database,
         &Modules,
     ],
 };
