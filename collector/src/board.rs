@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::evidence::HostSample;
 use crate::kamailio::memory::Look;
 use crate::watch::Looks;
 
@@ -36,6 +37,15 @@ pub enum Fact {
         /// Its name, for instance `sda`.
         device: String,
         /// Share of the time in which it had work, in percent.
+        percent: u32,
+    },
+    /// A file system has hardly any room left.
+    DiskFull {
+        /// A path on it that matters to the program.
+        path: String,
+        /// What is used up: bytes or inodes.
+        what: &'static str,
+        /// Percent that is in use.
         percent: u32,
     },
     /// The port that the program wants belongs to somebody else.
@@ -72,6 +82,7 @@ pub struct Board {
     facts: Mutex<Vec<Fact>>,
     threads: Mutex<Looks>,
     kamailio: OnceLock<(Look, ShmLock)>,
+    host: OnceLock<HostSample>,
 }
 
 impl Board {
@@ -96,6 +107,16 @@ impl Board {
     /// Notes what Kamailio's own variables say; the first time counts.
     pub(crate) fn note_kamailio(&self, look: Look, lock: ShmLock) {
         self.kamailio.set((look, lock)).unwrap_or_default();
+    }
+
+    /// Keeps the first sample of the host's counters.
+    pub(crate) fn note_host(&self, sample: HostSample) {
+        self.host.set(sample).unwrap_or_default();
+    }
+
+    /// The first sample of the host's counters.
+    pub(crate) fn host(&self) -> Option<&HostSample> {
+        self.host.get()
     }
 
     /// What Kamailio's own variables say.

@@ -87,6 +87,9 @@ pub struct Options {
     /// Keep so much of each log: its end
     #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = parse_size)]
     pub log_cap: u64,
+    /// Take this log too, with what it was rotated to; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub log: Vec<PathBuf>,
     /// Ask for what holds the program's own locks while it answers, too
     #[arg(long)]
     pub allow_blocking_rpc: bool,
@@ -180,6 +183,7 @@ impl Options {
         Wishes {
             since: self.since,
             log_cap: self.log_cap,
+            logs: self.log.iter().filter_map(|path| std::path::absolute(path).ok()).collect(),
             allow_blocking_rpc: self.allow_blocking_rpc,
             spool_write_test: self.spool_write_test,
         }

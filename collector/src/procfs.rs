@@ -157,6 +157,26 @@ impl ThreadFacts {
     }
 }
 
+/// A process with a name that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Running {
+    /// Its PID.
+    pub pid: u32,
+    /// Its name, as the kernel cuts it to 15 bytes.
+    pub name: String,
+}
+
+/// The processes of these names, by PID.
+pub fn running(names: &[&str]) -> Vec<Running> {
+    let name = |pid: u32| {
+        let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+        Some(String::from_utf8_lossy(&name).trim_end().to_owned())
+    };
+    let processes = numbers_in("/proc").into_iter();
+    let named = processes.filter_map(|pid| Some(Running { pid, name: name(pid)? }));
+    named.filter(|running| names.contains(&&*running.name)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -133,6 +133,9 @@ fn of_fact(fact: &Fact) -> Option<String> {
         Fact::DiskBusy { device, percent } => {
             Some(format!("disk: {device} was busy for {percent} % of the time"))
         }
+        Fact::DiskFull { path, what, percent } => {
+            Some(format!("full: the file system of {path}, {percent} % of its {what}"))
+        }
         Fact::PortHeldBy { port, pid, program } => {
             Some(format!("port: {port} belongs to {program} ({pid}), which was not asked"))
         }

@@ -6,21 +6,30 @@
 //!
 //! To add a source: one file, one `mod` line, one entry in the list of each profile that wants it.
 
+mod cgroup;
+mod database;
 mod descriptors;
+mod disks;
 mod kamailio_config;
 mod kamailio_memory;
 mod kamailio_rpc;
 mod kamailio_version;
+mod kernel_log;
+mod logs;
 mod modules;
+mod packages;
 mod process_files;
 mod samples;
 mod system;
+mod system_samples;
+mod systemd;
 mod tables;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -34,17 +43,27 @@ use crate::files::Root;
 use crate::survey::Survey;
 use crate::target::Target;
 
+pub(crate) use cgroup::ControlGroups;
+pub(crate) use database::Database;
 pub(crate) use descriptors::Descriptors;
+pub(crate) use disks::Disks;
 pub(crate) use kamailio_config::KamailioConfig;
 pub(crate) use kamailio_memory::KamailioMemory;
 pub(crate) use kamailio_rpc::KamailioRpc;
 pub(crate) use kamailio_version::KamailioVersion;
+pub(crate) use kernel_log::KernelLog;
+pub(crate) use logs::Logs;
 pub(crate) use modules::Modules;
 pub use modules::WhichModules;
+pub(crate) use packages::Packages;
 pub(crate) use process_files::ProcessFiles;
 pub use samples::SampleTime;
 pub(crate) use samples::{FIRST as FIRST_SAMPLE, SECOND as SECOND_SAMPLE, times};
 pub(crate) use system::System;
+pub(crate) use system_samples::{
+    FIRST as FIRST_HOST_SAMPLE, HostSample, SECOND as SECOND_HOST_SAMPLE,
+};
+pub(crate) use systemd::{Journal, Systemd};
 
 /// One kind of evidence.
 pub trait Source: Sync {
@@ -114,6 +133,8 @@ pub struct Wishes {
     pub since: Duration,
     /// Bytes that are kept of each log: its tail.
     pub log_cap: u64,
+    /// Logs that the operator names, absolute.
+    pub logs: Vec<PathBuf>,
     /// Ask for what holds the program's locks while it answers.
     pub allow_blocking_rpc: bool,
     /// Measure how fast the spool can be written to.
@@ -125,6 +146,7 @@ impl Default for Wishes {
         Self {
             since: Duration::from_secs(2 * 3600),
             log_cap: 32 << 20,
+            logs: Vec::new(),
             allow_blocking_rpc: false,
             spool_write_test: false,
         }

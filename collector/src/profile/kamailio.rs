@@ -2,22 +2,34 @@
 
 use super::Profile;
 use crate::evidence::{
-    Descriptors, FIRST_SAMPLE, KamailioConfig, KamailioMemory, KamailioRpc, KamailioVersion,
-    Modules, ProcessFiles, SECOND_SAMPLE, System,
+    ControlGroups, Database, Descriptors, Disks, FIRST_HOST_SAMPLE, FIRST_SAMPLE, Journal,
+    KamailioConfig, KamailioMemory, KamailioRpc, KamailioVersion, KernelLog, Logs, Modules,
+    Packages, ProcessFiles, SECOND_HOST_SAMPLE, SECOND_SAMPLE, System, Systemd,
 };
 
 pub(super) static PROFILE: Profile = Profile {
     name: "kamailio",
     sources: &[
         &FIRST_SAMPLE,
+        &FIRST_HOST_SAMPLE,
         &SECOND_SAMPLE,
+        &SECOND_HOST_SAMPLE,
         &KamailioMemory,
         &KamailioRpc,
         &ProcessFiles,
         &Descriptors,
-        &System,
+        // Secrets that it names are masked in what comes after it.
         &KamailioConfig,
+        &System,
+        &ControlGroups,
+        &Disks,
+        &KernelLog,
+        &Systemd,
+        &Logs,
+        &Journal,
         &KamailioVersion,
+        &Packages,
+        &Database,
         &Modules,
     ],
 };
