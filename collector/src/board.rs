@@ -32,6 +32,13 @@ pub enum Fact {
         /// When, as far as it is known.
         when: String,
     },
+    /// Processes of that name were killed or faulted that belonged to another run or instance.
+    EarlierEnds {
+        /// How many.
+        count: usize,
+        /// When the last of them was, as far as it is known.
+        last: String,
+    },
     /// A block device had hardly a free moment between the two samples.
     DiskBusy {
         /// Its name, for instance `sda`.

@@ -93,7 +93,8 @@ fn look(source: &'static dyn Source, context: &Arc<Context>) -> Vec<Preview> {
 fn of_preview(preview: &Preview) -> String {
     let mut text = preview.what.clone();
     if let Some(size) = preview.size {
-        write!(text, ", {} ({size} bytes)", human(size)).unwrap_or_default();
+        let exact = if size < 1024 { String::new() } else { format!(" ({size} bytes)") };
+        write!(text, ", {}{exact}", human(size)).unwrap_or_default();
     }
     if let Some(why) = &preview.missing {
         write!(text, ": not taken: {why}").unwrap_or_default();

@@ -112,6 +112,13 @@ impl Fields {
     }
 }
 
+/// Length of a clock tick as `/proc/PID/stat` counts, in nanoseconds.
+pub(crate) fn tick_nanoseconds() -> u64 {
+    let rate = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    let rate = rate.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(100);
+    1_000_000_000_u64.checked_div(rate).unwrap_or(10_000_000)
+}
+
 /// The numeric names in a folder, rising: PIDs in `/proc`, TIDs in `/proc/PID/task`.
 pub fn numbers_in(folder: impl AsRef<Path>) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

@@ -8,6 +8,9 @@ use bundle::Outcome;
 use crate::number::human;
 use crate::run::{Collected, Ending};
 
+/// Lines on what is missing.
+const SHOWN: usize = 20;
+
 /// Everything about one bundle, without the verdict.
 pub(crate) fn of(collected: &Collected) -> String {
     let Collected { manifest, snapshot, target, .. } = collected;
@@ -44,12 +47,17 @@ pub(crate) fn of(collected: &Collected) -> String {
             Outcome::Collected | Outcome::Skipped { .. } => {}
         }
     }
-    const SHOWN: usize = 20;
-    for gap in manifest.gaps.iter().take(SHOWN) {
+    let (expected, missing): (Vec<_>, Vec<_>) = manifest.gaps.iter().partition(|gap| gap.expected);
+    for gap in missing.iter().take(SHOWN) {
         text += &format!("missing: {}: {}\n", gap.what, gap.why);
     }
-    if manifest.gaps.len() > SHOWN {
-        text += &format!("missing: {} more, in the manifest\n", manifest.gaps.len() - SHOWN);
+    if missing.len() > SHOWN {
+        text += &format!("missing: {} more, in the manifest\n", missing.len() - SHOWN);
+    }
+    if !expected.is_empty() {
+        let number = expected.len();
+        text +=
+            &format!("not taken: {number} that do not apply or were not wanted, in the manifest\n");
     }
     for (index, line) in collected.verdict.lines.iter().enumerate() {
         text += &format!("{} {line}\n", if index == 0 { "first look:" } else { "           " });

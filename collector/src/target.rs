@@ -86,6 +86,14 @@ impl Target {
         Err(failed)
     }
 
+    /// When its first process was started, in microseconds since boot.
+    pub(crate) fn started_micros(&self) -> Option<u64> {
+        let leader =
+            |process: &Process| Some(process.facts.threads.get(&process.pid)?.stat.started);
+        let ticks = self.processes.iter().filter_map(leader).min()?;
+        Some(ticks.saturating_mul(procfs::tick_nanoseconds() / 1000))
+    }
+
     /// Whether its only process shares no page with another one, as far as can be told: processes
     /// share what they had when they were forked, and the kernel can merge equal pages (KSM).
     pub fn is_sole(&self) -> bool {

@@ -44,6 +44,7 @@ pub(crate) fn first_look(target: &Target, board: &Board) -> Verdict {
     if lines.is_empty() {
         lines.push(calm(look));
     }
+    lines.extend(earlier(&facts));
     let restart = facts.into_iter().find_map(|fact| match fact {
         Fact::RestartCommand { words } => Some(words),
         _ => None,
@@ -139,8 +140,21 @@ fn of_fact(fact: &Fact) -> Option<String> {
         Fact::PortHeldBy { port, pid, program } => {
             Some(format!("port: {port} belongs to {program} ({pid}), which was not asked"))
         }
-        Fact::RestartCommand { .. } => None,
+        Fact::EarlierEnds { .. } | Fact::RestartCommand { .. } => None,
     }
+}
+
+/// What the kernel's log says of other runs of the program.
+fn earlier(facts: &[Fact]) -> Option<String> {
+    let (count, last) = facts.iter().find_map(|fact| match fact {
+        Fact::EarlierEnds { count, last } => Some((*count, last)),
+        _ => None,
+    })?;
+    let processes = if count == 1 { "process" } else { "processes" };
+    Some(format!(
+        "earlier: {count} {processes} of other runs faulted or were killed in the last 24 hours, the \
+         last {last}"
+    ))
 }
 
 fn calm(look: &Look) -> String {
@@ -188,6 +202,7 @@ mod tests {
             shared: Some(Usage { size: 1000, used: 40 }),
             private: BTreeMap::from([(2, Usage { size: 1000, used: 990 })]),
             lock: Some(LOCK),
+            ..Look::default()
         };
         board.note_kamailio(look, ShmLock::Held);
         for sample in [1, 2] {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::arch::{self, SystemCall};
-use crate::procfs::Stat;
+use crate::procfs::{self, Stat};
 
 /// One thread at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,9 @@ impl Looks {
         let exact = schedule.next().filter(|ran| *ran > 0);
         let look = Look {
             name: stat.name,
-            ran: exact.unwrap_or_else(|| user.saturating_add(system).saturating_mul(tick())),
+            ran: exact.unwrap_or_else(|| {
+                user.saturating_add(system).saturating_mul(procfs::tick_nanoseconds())
+            }),
             queued: schedule.next().unwrap_or(0),
             waits_on: SystemCall::parse(&text(files.syscall)).and_then(|call| futex_word(&call)),
             at,
@@ -112,13 +114,6 @@ impl Looks {
         };
         self.twice().filter_map(same).collect()
     }
-}
-
-/// Length of a clock tick as `/proc/PID/stat` counts, in nanoseconds.
-fn tick() -> u64 {
-    let rate = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
-    let rate = rate.and_then(|rate| u64::try_from(rate).ok()).unwrap_or(100);
-    1_000_000_000_u64.checked_div(rate).unwrap_or(10_000_000)
 }
 
 fn futex_word(call: &SystemCall) -> Option<u64> {

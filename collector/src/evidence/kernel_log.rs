@@ -60,24 +60,60 @@ impl Source for KernelLog {
         out.put(format!("{}/kmsg", member::SYSTEM), Some(origin), text);
         let dated = kernel_log::with_times(&shown, boot);
         out.put(format!("{}/kernel-log", member::SYSTEM), None, dated.into_bytes());
+        let mut others = Vec::new();
         for (micros, event) in kernel_log::events(&shown) {
             let at = micros.and_then(|micros| kernel_log::at(boot, micros));
-            if at.is_none_or(|at| now.duration_since(at) <= RECENT) {
-                note(context, event, at);
+            if at.is_some_and(|at| now.duration_since(at) > RECENT) {
+                continue;
             }
+            let since_boot = micros.and_then(|micros| u64::try_from(micros).ok());
+            if is_of_this_run(context, &event, since_boot) {
+                note(context, event, at);
+            } else if is_target(context, event.name()) {
+                others.push(at);
+            }
+        }
+        if let Some(last) = others.last() {
+            context.board.note(Fact::EarlierEnds { count: others.len(), last: words(*last) });
         }
         Ok(())
     }
 }
 
-fn note(context: &Context, event: Event, at: Option<Timestamp>) {
-    // The kernel keeps 15 bytes of a name.
+/// Whether a process of this name may be one of the target's. The kernel keeps 15 bytes of a name.
+fn is_target(context: &Context, name: &str) -> bool {
     let program = &context.target.program;
-    let is_target =
-        |name: &str| !name.is_empty() && program.get(..15.min(program.len())) == Some(name);
+    !name.is_empty() && program.get(..15.min(program.len())) == Some(name)
+}
+
+/// Whether the process that ended was one of those that we look at, or may have been: it ended after
+/// they were started, and Kamailio's table of processes, where there is one, names it.
+fn is_of_this_run(context: &Context, event: &Event, micros: Option<u64>) -> bool {
+    let target = &context.target;
+    if let (Some(micros), Some(started)) = (micros, target.started_micros())
+        && micros < started
+    {
+        return false;
+    }
+    let table = context.board.kamailio().map(|look| &look.table).filter(|table| !table.is_empty());
+    let namespace = target.processes.iter().any(|process| process.pid != process.inner_pid);
+    match table {
+        Some(table) if !namespace && is_target(context, event.name()) => {
+            table.contains(&event.pid())
+        }
+        _ => true,
+    }
+}
+
+fn words(at: Option<Timestamp>) -> String {
     let zone = jiff::tz::TimeZone::system();
     let words = |at: Timestamp| at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
-    let when = at.map_or_else(|| "at a time that is not known".to_owned(), words);
+    at.map_or_else(|| "at a time that is not known".to_owned(), words)
+}
+
+fn note(context: &Context, event: Event, at: Option<Timestamp>) {
+    let is_target = |name: &str| is_target(context, name);
+    let when = words(at);
     match event {
         Event::OomKill { pid, name } if is_target(&name) || DATABASES.contains(&&*name) => {
             context.board.note(Fact::OomKill { program: name, pid, when });
@@ -137,7 +173,32 @@ fn read_records(path: &str) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::board::ShmLock;
+    use crate::kamailio::memory::Look;
+    use crate::procfs::{Stat, ThreadFacts};
+    use crate::target::Process;
+
+    #[test]
+    fn of_this_run_is_who_ended_after_its_start_and_was_in_its_table() {
+        let mut context = Context::default();
+        context.target.program = "kamailio".into();
+        let stat = Stat { started: 500, ..Stat::default() };
+        let mut main = Process { pid: 7, inner_pid: 7, ..Process::default() };
+        main.facts.threads.insert(7, ThreadFacts { stat, ..ThreadFacts::default() });
+        context.target.processes.push(main);
+        let fault = |pid| Event::Fault { pid, name: "kamailio".into() };
+        let of_this_run =
+            |context: &Context, pid, micros| is_of_this_run(context, &fault(pid), Some(micros));
+        assert!(of_this_run(&context, 9, 5_000_001));
+        assert!(!of_this_run(&context, 9, 4_999_999));
+        let look = Look { table: BTreeSet::from([7, 8]), ..Look::default() };
+        context.board.note_kamailio(look, ShmLock::Free);
+        assert!(of_this_run(&context, 8, 5_000_001));
+        assert!(!of_this_run(&context, 9, 5_000_001), "of another instance");
+    }
 
     #[test]
     fn ends_of_the_target_and_of_databases_are_noted_and_others_are_not() {

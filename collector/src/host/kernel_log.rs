@@ -26,6 +26,22 @@ pub(crate) enum Event {
     Fault { pid: u32, name: String },
 }
 
+impl Event {
+    /// PID of the process, as the kernel counts.
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Self::OomKill { pid, .. } | Self::Fault { pid, .. } => *pid,
+        }
+    }
+
+    /// Its name, at most 15 bytes.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::OomKill { name, .. } | Self::Fault { name, .. } => name,
+        }
+    }
+}
+
 /// The messages of either form.
 pub(crate) fn messages(text: &str) -> impl Iterator<Item = Message<'_>> {
     text.lines().filter_map(|line| {

@@ -6,7 +6,7 @@
 //! as in the builds since 5.2 is not known rather than guessed. For the first words on the
 //! terminal, and to know what may be asked; the analyzer walks the pools from the snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::board::ShmLock;
@@ -32,6 +32,8 @@ const BEHIND: u64 = 0xc0c0_c0c0;
 pub(crate) struct Look {
     /// By PID as we count it.
     pub(crate) roles: BTreeMap<u32, Role>,
+    /// PIDs in the process table as the processes count them, of those that have ended, too.
+    pub(crate) table: BTreeSet<u32>,
     /// The shared pool.
     pub(crate) shared: Option<Usage>,
     /// The private pools, by PID as we count it.
@@ -88,10 +90,31 @@ impl Look {
             if look.roles.is_empty()
                 && let Some((table, count)) = at(table).zip(at(count))
             {
-                look.roles = roles(&words, table, count, target).unwrap_or_default();
+                look.read_table(&words, table, count, target).unwrap_or_default();
             }
         }
         look
+    }
+
+    /// The process table, whose PIDs are those that the processes themselves see.
+    fn read_table(&mut self, words: &Words, table: u64, count: u64, target: &Target) -> Option<()> {
+        let number = words.int(words.word(count)?)?;
+        if !(1..=MOST_PROCESSES).contains(&number) {
+            return None;
+        }
+        let first = words.word(table)?;
+        for index in 0..u64::from(number.unsigned_abs()) {
+            let entry = first.checked_add(index * ENTRY)?;
+            let inner = words.int(entry).and_then(|pid| u32::try_from(pid).ok());
+            let Some(inner) = inner.filter(|pid| *pid != 0) else { continue };
+            self.table.insert(inner);
+            let process = target.processes.iter().find(|process| process.inner_pid == inner);
+            let (Some(process), Some(rank)) = (process, words.int(entry + RANK)) else { continue };
+            let description = words.text(entry + DESCRIPTION, LONGEST_DESCRIPTION);
+            let description = description.unwrap_or_default();
+            self.roles.insert(process.pid, Role { rank, description });
+        }
+        Some(())
     }
 
     /// Looks at the lock of the shared pool again and again: what is free once is not stuck.
@@ -116,27 +139,6 @@ fn open(process: &Process) -> Option<(Words, u64)> {
     let maps = std::fs::read(format!("/proc/{}/maps", process.id)).ok()?;
     let mappings = Mapping::parse_all(&String::from_utf8_lossy(&maps));
     Some((Words::of(process.id)?, program::base(process.id, &mappings)?))
-}
-
-/// The process table, whose PIDs are those that the processes themselves see.
-fn roles(words: &Words, table: u64, count: u64, target: &Target) -> Option<BTreeMap<u32, Role>> {
-    let number = words.int(words.word(count)?)?;
-    if !(1..=MOST_PROCESSES).contains(&number) {
-        return None;
-    }
-    let first = words.word(table)?;
-    let mut roles = BTreeMap::new();
-    for index in 0..u64::from(number.unsigned_abs()) {
-        let entry = first.checked_add(index * ENTRY)?;
-        let Some(inner) = words.int(entry).and_then(|pid| u32::try_from(pid).ok()) else {
-            continue;
-        };
-        let process = target.processes.iter().find(|process| process.inner_pid == inner);
-        let (Some(process), Some(rank)) = (process, words.int(entry + RANK)) else { continue };
-        let description = words.text(entry + DESCRIPTION, LONGEST_DESCRIPTION).unwrap_or_default();
-        roles.insert(process.pid, Role { rank, description });
-    }
-    Some(roles)
 }
 
 /// A pool that a memory manager keeps.
