@@ -71,6 +71,13 @@ impl Root {
         Self::at(Path::new(&format!("/proc/{pid}/root")))
     }
 
+    /// Whether both are the same folder, as far as can be told.
+    pub fn is_same(&self, other: &Self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = |root: &Self| root.metadata("/").map(|known| (known.dev(), known.ino())).ok();
+        place(self).is_some_and(|here| place(other) == Some(here))
+    }
+
     /// Whatever `path` leads to, without opening it (`O_PATH`); relative paths begin at the root.
     ///
     /// # Errors
@@ -270,6 +277,13 @@ mod tests {
         let error = |path: &str| root.open(path).unwrap_err().to_string();
         assert_eq!(error("/fifo"), "it is a FIFO, not a file");
         assert_eq!(error("/etc"), "it is a folder, not a file");
+    }
+
+    #[test]
+    fn two_ways_to_one_root_are_the_same() {
+        let (_folder, root) = root();
+        let own = Root::of_process(std::process::id()).unwrap();
+        assert!(own.is_same(&Root::own()) && !own.is_same(&root));
     }
 
     #[test]

@@ -289,6 +289,9 @@ impl Reserve {
         let arena = Arena { base: base.cast(), length };
         // SAFETY: advice on our own mapping; a refusal changes nothing.
         unsafe { libc::madvise(base.as_ptr(), length, libc::MADV_HUGEPAGE) };
+        // A program that is started meanwhile needs none of it, nor its page tables.
+        // SAFETY: as above.
+        unsafe { libc::madvise(base.as_ptr(), length, libc::MADV_DONTFORK) };
         // SAFETY: populates our own mapping.
         let populated = unsafe { libc::madvise(base.as_ptr(), length, libc::MADV_POPULATE_WRITE) };
         if populated != 0 {

@@ -179,19 +179,22 @@ fn look_at(root: &Root, path: &str) -> std::io::Result<Room> {
 }
 
 fn note_full(context: &Context, path: &str, room: &Room) {
-    let used = |all: u64, free: u64| {
-        let percent = all.saturating_sub(free).saturating_mul(100).checked_div(all)?;
-        u32::try_from(percent).ok().filter(|percent| *percent >= FULL)
-    };
     let note = |what, percent| {
         context.board.note(Fact::DiskFull { path: path.to_owned(), what, percent });
     };
-    if let Some(percent) = used(room.size, room.available) {
+    // As df reckons: what is kept for root, or by a quota, is neither used nor available.
+    if let Some(percent) = full(room.size.saturating_sub(room.free), room.available) {
         note("bytes", percent);
     }
-    if let Some(percent) = used(room.inodes, room.inodes_free) {
+    if let Some(percent) = full(room.inodes.saturating_sub(room.inodes_free), room.inodes_free) {
         note("inodes", percent);
     }
+}
+
+/// How full it is, in percent, if that is worth a word.
+fn full(used: u64, available: u64) -> Option<u32> {
+    let percent = used.saturating_mul(100).checked_div(used.saturating_add(available))?;
+    u32::try_from(percent).ok().filter(|percent| *percent >= FULL)
 }
 
 /// What a crash would leave behind; processes of which the same is true stand together.
@@ -300,6 +303,13 @@ mod tests {
         let room = super::room(&Root::own(), "/").unwrap();
         assert!(room.error.is_none() && room.size >= room.free && room.size > 0);
         assert!(super::room(&Root::own(), "/no/such/folder").is_none());
+    }
+
+    #[test]
+    fn a_full_file_system_is_worth_a_word() {
+        assert_eq!(full(97, 3), None);
+        assert_eq!(full(99, 1), Some(99));
+        assert_eq!(full(0, 0), None);
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn written(known: &Metadata) -> Timestamp {
 fn find(context: &Context) -> Vec<Log> {
     let own = Root::own();
     let program = &context.target.program;
-    let same = same_root(&context.files, &own);
+    let same = context.files.is_same(&own);
     let wished: Vec<String> =
         context.wishes.logs.iter().map(|path| path.display().to_string()).collect();
     let mut logs = open_logs(context);
@@ -243,11 +243,6 @@ fn find(context: &Context) -> Vec<Log> {
             .then(one.path.cmp(&other.path))
     });
     logs
-}
-
-fn same_root(one: &Root, other: &Root) -> bool {
-    let place = |root: &Root| root.metadata("/").map(|known| (known.dev(), known.ino())).ok();
-    place(one).is_some() && place(one) == place(other)
 }
 
 /// Regular files that the group writes its output to, or has open under a log's name, deleted ones

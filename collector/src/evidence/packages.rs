@@ -148,12 +148,8 @@ fn by_apk(root: &Root, files: &[String]) -> Vec<Package> {
 /// Whether our own rpm knows the target's files: it has a database, and the target has our root.
 fn own_rpm(context: &Context) -> bool {
     let databases = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
-    let place = |root: &Root| {
-        use std::os::unix::fs::MetadataExt as _;
-        root.metadata("/").map(|known| (known.dev(), known.ino())).ok()
-    };
     databases.iter().any(|path| fs::exists(path).unwrap_or(false))
-        && place(&context.files) == place(&Root::own())
+        && context.files.is_same(&Root::own())
 }
 
 fn by_rpm(files: &[String], out: &Drawer) -> Vec<Package> {
