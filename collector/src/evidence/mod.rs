@@ -24,6 +24,7 @@ mod system;
 mod system_samples;
 mod systemd;
 mod tables;
+mod voipmonitor_manager;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -64,6 +65,7 @@ pub(crate) use system_samples::{
     FIRST as FIRST_HOST_SAMPLE, HostSample, SECOND as SECOND_HOST_SAMPLE,
 };
 pub(crate) use systemd::{Journal, Systemd};
+pub(crate) use voipmonitor_manager::VoipmonitorManager;
 
 /// One kind of evidence.
 pub trait Source: Sync {
