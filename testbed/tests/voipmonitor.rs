@@ -218,7 +218,13 @@ fn nothing_is_sent_to_another_process_on_the_port() {
     let record = evidence.json("voipmonitor/manager.json");
     assert_eq!(record["transport"], Value::Null);
     let why = record["no_way"][0]["why"].as_str().unwrap();
-    assert!(why.starts_with(&format!("process {} (voipmonitor-", std::process::id())), "{why}");
+    let own = std::process::id();
+    assert!(why.starts_with(&format!("process {own} (voipmonitor-")), "{why}");
+    let said = evidence.finished.errors() + &evidence.finished.text();
+    assert!(said.contains(&format!("port: {port} belongs to voipmonitor-")), "{said}");
+    let files = evidence.json("voipmonitor/files.json");
+    assert_eq!(files["port"]["listeners"][0]["process"]["pid"], own);
+    assert_eq!(files["port"]["listeners"][0]["own"], false);
 }
 
 #[test]
@@ -252,4 +258,71 @@ fn the_stand_in_runs_whatever_name_it_finds_in_a_line() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(ran(&sniffer), ["please do not restart"]);
+}
+
+#[test]
+fn files_of_the_sniffer_are_taken_and_planted_ones_are_not() {
+    let sniffer = start(Setting { lines: "mysqlhost = 10.1.2.3\n", ..Setting::default() });
+    let crash = fs::read(fixtures().join("crash_bt")).unwrap();
+    fs::write(sniffer.path("voipmonitor_crash_bt"), &crash).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", sniffer.path("planted_crash_bt")).unwrap();
+    let script = "#!/bin/bash\nwhile true; do sleep 5; done\n";
+    fs::write(sniffer.path("voipmonitor_watchdog_voipmonitor.conf"), script).unwrap();
+    fs::write(sniffer.path("spool/qoq-1"), [b'x'; 1000]).unwrap();
+    fs::write(sniffer.path("spool/qoq-2"), [b'x'; 2000]).unwrap();
+    fs::write(sniffer.path("spool/core.4711"), b"core").unwrap();
+    // As a sniffer's own repair leaves it.
+    fs::rename(sniffer.path("voipmonitor"), sniffer.path("voipmonitor_")).unwrap();
+
+    let evidence = sniffer.collect(&["--profile", "voipmonitor"], &[0]);
+    let member = |name: &str| evidence.member(&format!("voipmonitor/{name}"));
+    assert_eq!(member("crash_bt/voipmonitor_crash_bt"), Some(crash));
+    assert_eq!(member("crash_bt/planted_crash_bt"), None);
+    let watchdog = member("watchdog/voipmonitor_watchdog_voipmonitor.conf");
+    assert_eq!(watchdog.as_deref(), Some(script.as_bytes()));
+    let config = sniffer.path("voipmonitor.conf");
+    let taken = evidence.member(&format!("config{}", config.display()));
+    assert_eq!(taken, Some(fs::read(&config).unwrap()));
+
+    let files = evidence.json("voipmonitor/files.json");
+    assert_eq!(files["database"], "10.1.2.3");
+    let queue = &files["folders"][0]["queue"];
+    assert_eq!((&queue["files"], &queue["bytes"]), (&2.into(), &3000.into()));
+    let core = sniffer.path("spool/core.4711").display().to_string();
+    assert_eq!((&files["cores"][0]["path"], &files["cores"][0]["size"]), (&core.into(), &4.into()));
+    assert_eq!(files["port"]["listeners"][0]["process"]["pid"], sniffer.pid());
+    assert_eq!(files["port"]["listeners"][0]["own"], true);
+    // The process runs on under the new name, which the kernel follows.
+    let program = sniffer.path("voipmonitor_").display().to_string();
+    assert_eq!(
+        (&files["program"]["path"], &files["program"]["same"]),
+        (&program.into(), &true.into())
+    );
+}
+
+#[test]
+fn a_program_that_was_replaced_is_told_with_what_lies_beside_it() {
+    let sniffer = start(Setting::default());
+    fs::rename(sniffer.path("voipmonitor"), sniffer.path("gone")).unwrap();
+    fs::remove_file(sniffer.path("gone")).unwrap();
+    fs::write(sniffer.path("gone_"), b"another").unwrap();
+    let evidence = sniffer.collect(&["--profile", "voipmonitor"], &[0]);
+    let program = &evidence.json("voipmonitor/files.json")["program"];
+    assert_eq!((&program["deleted"], &program["present"]), (&true.into(), &false.into()));
+    let renamed = sniffer.path("gone_").display().to_string();
+    assert_eq!(program["renamed"][0]["path"], renamed);
+}
+
+#[test]
+fn the_spool_is_written_to_only_when_asked_for() {
+    let sniffer = start(Setting::default());
+    let none = sniffer.collect(&["--without", "voipmonitor-manager"], &[0]);
+    assert!(none.member("voipmonitor/spool-write.json").is_none());
+    fs::remove_file(sniffer.path("evidence.tar.zst")).unwrap();
+    let options = ["--without", "voipmonitor-manager", "--spool-write-test"];
+    let measured = sniffer.collect(&options, &[0]).json("voipmonitor/spool-write.json");
+    assert!(measured["bytes"].as_u64().unwrap() > 0, "{measured}");
+    assert!(measured["megabytes_per_second"].as_f64().unwrap() > 0.0, "{measured}");
+    assert_eq!(fs::read_dir(sniffer.path("spool")).unwrap().count(), 0);
+    assert_eq!(sniffer.log(), [""; 0]);
 }

@@ -4,7 +4,7 @@ use super::Profile;
 use crate::evidence::{
     ControlGroups, Database, Descriptors, Disks, FIRST_HOST_SAMPLE, FIRST_SAMPLE, Journal,
     KernelLog, Logs, Modules, Packages, ProcessFiles, SECOND_HOST_SAMPLE, SECOND_SAMPLE,
-    System, Systemd, VoipmonitorManager,
+    SpoolWrite, System, Systemd, VoipmonitorFiles, VoipmonitorManager,
 };
 
 pub(super) static PROFILE: Profile = Profile {
@@ -17,6 +17,8 @@ pub(super) static PROFILE: Profile = Profile {
         &VoipmonitorManager,
         &ProcessFiles,
         &Descriptors,
+        // Secrets that its configuration names are masked in what comes after it.
+        &VoipmonitorFiles,
         &System,
         &ControlGroups,
         &Disks,
@@ -27,5 +29,7 @@ pub(super) static PROFILE: Profile = Profile {
         &Packages,
         &Database,
         &Modules,
+        // It loads the disk that others read.
+        &SpoolWrite,
     ],
 };

@@ -17,7 +17,10 @@ pub mod spool;
 pub mod transport;
 pub mod write_test;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use crate::files::Root;
 use config::CommandLine;
@@ -33,4 +36,14 @@ pub fn command_line(pid: u32) -> CommandLine {
 pub fn installed(files: &Root, program: &str) -> bool {
     let folders = ["/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin", "/usr/local/sbin", "/sbin"];
     folders.iter().any(|folder| files.metadata(format!("{folder}/{program}")).is_ok())
+}
+
+/// Where process `pid` puts temporary files: what its `TMPDIR` says, else `/tmp`. Nothing else of its
+/// environment is looked at.
+pub fn temporary_folder(pid: u32) -> PathBuf {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let mut variables = environment.split(|byte| *byte == 0);
+    let folder = variables.find_map(|one| one.strip_prefix(b"TMPDIR="));
+    let folder = folder.map(|folder| PathBuf::from(OsStr::from_bytes(folder)));
+    folder.filter(|folder| folder.is_absolute()).unwrap_or_else(|| "/tmp".into())
 }

@@ -81,11 +81,8 @@ pub fn run(
     let system = FileSystem::of(&found)?;
     let most = limits.bytes.min(system.available / 20) / BLOCK * BLOCK;
     if most == 0 {
-        let words = format!(
-            "only {} ({} bytes) are free there",
-            human(system.available),
-            system.available
-        );
+        let words =
+            format!("only {} ({} bytes) are free there", human(system.available), system.available);
         return Err(io::Error::new(io::ErrorKind::StorageFull, words));
     }
     let folder = File::open(files::through(&found))?.into();
