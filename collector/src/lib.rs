@@ -70,4 +70,5 @@ mod sys_host;
 pub mod target;
 mod trace;
 mod verdict;
+pub mod voipmonitor;
 mod watch;

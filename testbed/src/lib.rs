@@ -6,7 +6,8 @@
 //! `collect-evidence` and `forensics`, [`unpacked`] and [`elf`] open what they wrote without their
 //! help, [`gdb`], [`kernel`] and [`proc`] give a second opinion, [`memory_limit`] calls the OOM killer, [`analysis`] is what
 //! `forensics --json` promises, [`oracle`] compares it with what the instance said and [`scripts`]
-//! with a walk that gdb makes; [`stacks`] compares stacks with gdb's. [`sample`] stands in for the
+//! with a walk that gdb makes; [`stacks`] compares stacks with gdb's. [`sniffer`] stands in for a
+//! VoIPmonitor sniffer. [`sample`] stands in for the
 //! layouts that no package here has, [`program`] runs other small programs; [`patch`] damages a core where [`seed`] says.
 //!
 //! Nothing here returns an error: the harness panics, with the command and its output, at the
@@ -39,6 +40,7 @@ pub mod rpc;
 pub mod sample;
 pub mod scripts;
 pub mod seed;
+pub mod sniffer;
 pub mod stacks;
 pub mod tools;
 pub mod unpacked;

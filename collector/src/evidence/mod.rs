@@ -20,10 +20,13 @@ mod modules;
 mod packages;
 mod process_files;
 mod samples;
+mod spool_write;
 mod system;
 mod system_samples;
 mod systemd;
 mod tables;
+mod voipmonitor_files;
+mod voipmonitor_manager;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -59,11 +62,14 @@ pub(crate) use packages::Packages;
 pub(crate) use process_files::ProcessFiles;
 pub use samples::SampleTime;
 pub(crate) use samples::{FIRST as FIRST_SAMPLE, SECOND as SECOND_SAMPLE, times};
+pub(crate) use spool_write::SpoolWrite;
 pub(crate) use system::System;
 pub(crate) use system_samples::{
     FIRST as FIRST_HOST_SAMPLE, HostSample, SECOND as SECOND_HOST_SAMPLE,
 };
 pub(crate) use systemd::{Journal, Systemd};
+pub(crate) use voipmonitor_files::VoipmonitorFiles;
+pub(crate) use voipmonitor_manager::VoipmonitorManager;
 
 /// One kind of evidence.
 pub trait Source: Sync {

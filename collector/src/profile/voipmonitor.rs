@@ -1,10 +1,10 @@
-//! A VoIPmonitor sniffer.
+//! A VoIPmonitor sniffer: its manager answers only while it runs, so it comes before the files.
 
 use super::Profile;
 use crate::evidence::{
     ControlGroups, Database, Descriptors, Disks, FIRST_HOST_SAMPLE, FIRST_SAMPLE, Journal,
-    KernelLog, Logs, Modules, Packages, ProcessFiles, SECOND_HOST_SAMPLE, SECOND_SAMPLE, System,
-    Systemd,
+    KernelLog, Logs, Modules, Packages, ProcessFiles, SECOND_HOST_SAMPLE, SECOND_SAMPLE,
+    SpoolWrite, System, Systemd, VoipmonitorFiles, VoipmonitorManager,
 };
 
 pub(super) static PROFILE: Profile = Profile {
@@ -14,8 +14,11 @@ pub(super) static PROFILE: Profile = Profile {
         &FIRST_HOST_SAMPLE,
         &SECOND_SAMPLE,
         &SECOND_HOST_SAMPLE,
+        &VoipmonitorManager,
         &ProcessFiles,
         &Descriptors,
+        // Secrets that its configuration names are masked in what comes after it.
+        &VoipmonitorFiles,
         &System,
         &ControlGroups,
         &Disks,
@@ -26,5 +29,7 @@ pub(super) static PROFILE: Profile = Profile {
         &Packages,
         &Database,
         &Modules,
+        // It loads the disk that others read.
+        &SpoolWrite,
     ],
 };
