@@ -18,6 +18,12 @@ fn start_copy(folder: &Path, arguments: &[&str]) -> Program {
     Program::start(Command::new(&copy).args(arguments))
 }
 
+/// Puts a FIFO, to which nobody writes, in the place of a file.
+pub(crate) fn replace_with_fifo(path: &Path) {
+    fs::remove_file(path).unwrap();
+    nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
+}
+
 #[test]
 fn pages_that_the_file_system_cannot_give_cost_only_themselves() {
     let folder = tempfile::tempdir().unwrap();
@@ -31,9 +37,7 @@ fn pages_that_the_file_system_cannot_give_cost_only_themselves() {
 fn a_fifo_at_the_program_path_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let target = start_copy(folder.path(), &["group", "1"]);
-    let program = folder.path().join("target");
-    fs::remove_file(&program).unwrap();
-    nix::unistd::mkfifo(&program, Mode::S_IRWXU).unwrap();
+    replace_with_fifo(&folder.path().join("target"));
     let attempt = Attempt::of(target.pid(), &[]);
     // The file that is mapped is reached without its name.
     assert_eq!(attempt.code(), Some(0), "{attempt:?}");

@@ -4,12 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use bundle::Outcome;
 use testbed::program::Program;
 use testbed::tools;
 
 use crate::attempt::{Attempt, DEADLINE, OPTIONS, assert_untouched, family, start, target_program};
+use crate::files::replace_with_fifo;
 
 const NOBODY: [&str; 4] = ["--reuid", "65534", "--regid", "65534"];
 
@@ -29,19 +31,29 @@ fn attempt(mut command: Command, program: &Path, pid: u32, output: &Path) -> Att
     Attempt::examine(tools::run(&mut command, DEADLINE).expect(&[1]), output)
 }
 
-#[test]
-fn a_container_with_sys_ptrace_only() {
-    let (folder, program) = open_folder();
+/// The target as the first process of a PID namespace, and its PID out here.
+fn start_container(arguments: &[&str]) -> (Program, u32) {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    let container = Program::start(unshare.arg(target_program()).args(["group", "2"]));
-    let [first, ..] = testbed::proc::descendants(container.pid())[..] else { panic!("nobody") };
-    // From inside: its /proc, its PIDs, and one capability.
+    let container = Program::start(unshare.arg(target_program()).args(arguments));
+    let first = testbed::proc::descendants(container.pid())[0];
+    (container, first)
+}
+
+/// What runs inside of it: with its `/proc`, its PIDs, and one capability.
+fn inside(first: u32) -> Command {
     let mut enter = Command::new("nsenter");
     enter.args(["--target", &first.to_string(), "--pid", "--mount", "setpriv"]);
     enter.args(["--bounding-set", "-all,+sys_ptrace", "--inh-caps", "-all"]);
+    enter
+}
+
+#[test]
+fn a_container_with_sys_ptrace_only() {
+    let (folder, program) = open_folder();
+    let (_container, first) = start_container(&["group", "2"]);
     let output = folder.path().join("b.tar.zst");
-    let attempt = attempt(enter, &program, 1, &output);
+    let attempt = attempt(inside(first), &program, 1, &output);
     let pids: Vec<u32> = attempt.manifest.processes.iter().map(|process| process.pid).collect();
     assert_eq!(pids, [1, 2, 3]);
     for process in &attempt.manifest.processes {
@@ -52,6 +64,20 @@ fn a_container_with_sys_ptrace_only() {
     for pid in family(first) {
         assert_untouched(pid, 'S');
     }
+}
+
+#[test]
+fn a_fifo_where_a_library_was_is_not_waited_for_where_only_its_path_leads_there() {
+    let (folder, program) = open_folder();
+    let library = folder.path().join("library.so");
+    fs::copy(target_program(), &library).unwrap();
+    let (_container, first) = start_container(&["maps", library.to_str().unwrap()]);
+    replace_with_fifo(&library);
+    let output = folder.path().join("b.tar.zst");
+    let attempt = attempt(inside(first), &program, 1, &output);
+    assert!(attempt.finished.elapsed < Duration::from_secs(10), "{attempt:?}");
+    assert!(attempt.has_gap("library.so (deleted)", "cannot be read"), "{attempt:?}");
+    assert_untouched(first, 'S');
 }
 
 #[test]

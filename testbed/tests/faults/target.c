@@ -8,6 +8,7 @@
  *   target spawns        starts threads without end, each of which lives for a moment
  *   target vfork         waits for a vfork child that does not end; prints its PID
  *   target cut FILE      maps FILE and cuts it off under the mapping
+ *   target maps FILE     maps FILE as a program is mapped
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -139,6 +140,11 @@ int main(int argc, char **argv)
 		memset(memory, 'f', 8 * PAGE);
 		if (ftruncate(file, PAGE) != 0)
 			fail("ftruncate");
+	} else if (!strcmp(what, "maps")) {
+		int file = open(argv[2], O_RDONLY);
+		if (file < 0 || mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) == MAP_FAILED)
+			fail(argv[2]);
+		close(file);
 	} else {
 		fprintf(stderr, "what?\n");
 		return 2;
