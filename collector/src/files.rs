@@ -136,13 +136,7 @@ impl Root {
     /// # Errors
     /// It leads nowhere, or to something else, which is said.
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        let found = self.find(path)?;
-        let kind = metadata(&found)?.file_type();
-        if !kind.is_file() {
-            let words = format!("it is {}, not a file", words(kind));
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
-        }
-        reopen(&found, libc::O_NONBLOCK | libc::O_NOCTTY)
+        open_found(&self.find(path)?)
     }
 
     /// The first `most` bytes of a regular file.
@@ -196,6 +190,23 @@ impl Root {
 /// resolving any name again.
 pub fn through(found: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
+/// Opens the file that a link of the kernel in `/proc` leads to, whatever its name is by now.
+///
+/// # Errors
+/// As [`Root::open`].
+pub fn open_link(link: &str) -> io::Result<File> {
+    open_found(&nix::fcntl::open(link, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn open_found(found: &OwnedFd) -> io::Result<File> {
+    let kind = metadata(found)?.file_type();
+    if !kind.is_file() {
+        let words = format!("it is {}, not a file", words(kind));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    }
+    reopen(found, libc::O_NONBLOCK | libc::O_NOCTTY)
 }
 
 fn reopen(found: &OwnedFd, flags: i32) -> io::Result<File> {

@@ -1,5 +1,5 @@
-//! The collector is killed with SIGKILL, again and again, in all its phases and while the group is
-//! frozen, under SIP load: the group runs on, and what was written is of use.
+//! The collector is killed with SIGKILL, 200 times, spread over all its phases, under SIP load: the
+//! group runs on, and what was written is of use.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
@@ -12,15 +12,38 @@ use std::time::{Duration, Instant};
 
 use testbed::kamailio::{Instance, Options};
 use testbed::load::{self, Kind, Traffic};
-use testbed::unpacked::Unpacked;
 use testbed::{oracle, proc, tools};
 
-/// Kills at moments spread over a whole collection.
-const SPREAD: u32 = 28;
-/// Kills right after the collector said that it freezes the group.
-const FROZEN: u32 = 28;
-/// Of the latter, as many at least must really have met a frozen group.
-const MET_FROZEN: usize = 5;
+/// A stretch of a collection, between two things that the collector says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Until the freeze: the sources that come first.
+    Before,
+    /// Stopping, looking, copying, letting go.
+    Frozen,
+    /// The copy is compressed and written.
+    Writing,
+    /// Everything that can wait, and sealing.
+    After,
+}
+
+impl Phase {
+    /// The beginning of the line with which it begins; the first one begins with the program.
+    fn mark(self) -> Option<&'static str> {
+        match self {
+            Self::Before => None,
+            Self::Frozen => Some("freezing "),
+            Self::Writing => Some("thawed: "),
+            Self::After => Some("memory: "),
+        }
+    }
+}
+
+/// How many kills each phase gets.
+const KILLS: [(Phase, u32); 4] =
+    [(Phase::Before, 40), (Phase::Frozen, 70), (Phase::Writing, 50), (Phase::After, 40)];
+/// Of those in [`Phase::Frozen`], as many at least must really have met a frozen group.
+const MET_FROZEN: usize = 10;
 
 /// A small generator of numbers, the same in each run (SplitMix64).
 struct Numbers(u64);
@@ -46,8 +69,8 @@ struct Running {
 impl Running {
     fn start(instance: &Instance, output: &Path) -> Self {
         let mut command = tools::collect_evidence();
-        command.args(["--pid", &instance.main_pid().to_string(), "-o"]).arg(output);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["--pid", &instance.main_pid().to_string(), "--sample-gap", "300", "-o"]);
+        command.arg(output).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the collector starts");
         let errors = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
@@ -59,17 +82,34 @@ impl Running {
         Self { child, lines }
     }
 
-    /// Waits for the line that is printed right before the freeze.
+    /// Waits until the collector says that the phase begins.
     #[track_caller]
-    fn wait_for_freeze(&self) {
+    fn wait_for(&self, phase: Phase) {
+        let Some(mark) = phase.mark() else { return };
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(tools::PATIENCE) {
-            if line.starts_with("freezing ") {
+            if line.starts_with(mark) {
                 return;
             }
             seen.push(line);
         }
-        panic!("no line `freezing …` from the collector: {seen:#?}");
+        panic!("no line `{mark}…` from the collector: {seen:#?}");
+    }
+
+    /// Lets it run to its end; how long each phase took.
+    #[track_caller]
+    fn times(mut self) -> Vec<(Phase, Duration)> {
+        let mut begun = Instant::now();
+        let mut times = Vec::new();
+        for ((phase, _), (next, _)) in KILLS.into_iter().zip(KILLS.into_iter().skip(1)) {
+            self.wait_for(next);
+            times.push((phase, begun.elapsed()));
+            begun = Instant::now();
+        }
+        let status = tools::wait(&mut self.child, tools::PATIENCE);
+        assert!(status.is_some_and(|status| status.success()), "a whole collection: {status:?}");
+        times.push((Phase::After, begun.elapsed()));
+        times
     }
 
     /// SIGKILL; how many processes of the group it was tracing just then (a tracer is a thread).
@@ -100,7 +140,7 @@ fn assert_group_runs(instance: &Instance, when: &str) {
 enum Left {
     /// No file: the collector had not begun to write.
     Nothing,
-    /// A file without one whole frame, which `forensics` says is cut.
+    /// A file without one whole frame, which `forensics` says is cut, or empty.
     Stub,
     /// A cut bundle that `forensics` opens.
     Cut,
@@ -143,8 +183,9 @@ fn examine(output: &Path, when: &str) -> Left {
     let opened = report.status.code() != Some(2);
     let said = if opened { report.text() } else { report.errors() };
     let beginning: String = said.lines().take(12).collect::<Vec<_>>().join("\n");
-    assert!(beginning.contains("cut"), "{when}: the report begins with the cut: {report:?}");
     let length = fs::metadata(&partial).unwrap().len();
+    let word = if length == 0 { "an empty file" } else { "cut" };
+    assert!(beginning.contains(word), "{when}: the report begins with the cut: {report:?}");
     assert!(opened || length < 64 * 1024, "{when}: {length} bytes are not opened: {report:?}");
     fs::remove_file(&partial).unwrap();
     if opened { Left::Cut } else { Left::Stub }
@@ -158,39 +199,30 @@ fn killed_at_any_moment_the_group_runs_on() {
     let scratch = tools::scratch("kill9");
 
     // One whole collection tells how long each phase takes.
-    let bundle = scratch.join("whole.tar.zst");
-    let whole = tools::collect(instance.main_pid(), &bundle).elapsed;
-    let processes = Unpacked::open(&bundle).manifest().processes;
-    let pause = processes.iter().filter_map(|process| process.pause_micros).max();
-    let pause = pause.expect("the pause is in the manifest");
-    println!("a collection takes {whole:?}, the pause {pause} µs");
+    let times = Running::start(&instance, &scratch.join("whole.tar.zst")).times();
+    println!("{times:?}");
 
     let mut numbers = Numbers(2024);
     let mut left = BTreeMap::<Left, u32>::new();
     let mut met_frozen = 0;
-    for round in 0..SPREAD + FROZEN {
-        let output = scratch.join(format!("{round}.tar.zst"));
-        let started = Instant::now();
-        let running = Running::start(&instance, &output);
-        let (when, delay) = if round < SPREAD {
-            let stretch = u64::try_from(whole.as_micros()).unwrap() / u64::from(SPREAD);
-            let delay = stretch * u64::from(round) + numbers.below(stretch);
-            (format!("killed {delay} µs after the start"), delay)
-        } else {
-            running.wait_for_freeze();
-            let delay = numbers.below(pause.clamp(2000, 40_000));
-            (format!("killed {delay} µs after `freezing`"), delay)
-        };
-        let begin = if round < SPREAD { started } else { Instant::now() };
-        while begin.elapsed() < Duration::from_micros(delay) {
-            std::thread::sleep(Duration::from_micros(100));
+    let begun = Instant::now();
+    for ((phase, kills), (_, length)) in KILLS.into_iter().zip(times) {
+        let stretch = u64::try_from(length.as_micros()).unwrap() / u64::from(kills);
+        for kill in 0..kills {
+            let output = scratch.join(format!("{phase:?}-{kill}.tar.zst"));
+            let running = Running::start(&instance, &output);
+            running.wait_for(phase);
+            let delay = stretch * u64::from(kill) + numbers.below(stretch);
+            std::thread::sleep(Duration::from_micros(delay));
+            let traced = running.kill(&instance);
+            met_frozen += usize::from(traced > 0);
+            let when = format!("killed {delay} µs after the beginning of `{phase:?}`");
+            assert_group_runs(&instance, &when);
+            *left.entry(examine(&output, &when)).or_default() += 1;
+            traffic.assert_running();
         }
-        let traced = running.kill(&instance);
-        met_frozen += usize::from(traced > 0);
-        assert_group_runs(&instance, &when);
-        *left.entry(examine(&output, &when)).or_default() += 1;
-        traffic.assert_running();
     }
+    println!("{:?}", begun.elapsed());
     println!("files left behind: {left:?}; kills that met a frozen group: {met_frozen}");
     assert!(met_frozen >= MET_FROZEN, "only {met_frozen} kills met a frozen group: {left:?}");
     assert!(left.get(&Left::Cut) >= Some(&10), "cut bundles that were opened: {left:?}");

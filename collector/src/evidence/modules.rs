@@ -5,7 +5,8 @@
 //! the same file, or has the build ID that is in memory.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -15,9 +16,15 @@ use object::Object;
 use sha2::{Digest, Sha256};
 
 use super::{Brief, Context, Drawer, Preview, Source, tables};
+use crate::files::{self, Root};
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::number::{human, size};
 use crate::sys;
+
+/// Of a mapped file that cannot be had.
+const UNREADABLE: &str = "the file that is mapped cannot be read, or is larger than 2 GiB";
+/// No program is larger, in bytes; it is read as a whole.
+const LARGEST: u64 = 2 << 30;
 
 /// Which modules are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -84,7 +91,7 @@ impl Source for Modules {
         for (name, candidates) in candidates(context) {
             let Some((origin, content)) = candidates.read() else {
                 if candidates.code {
-                    out.gap(format!("module {name}"), "the file that is mapped cannot be read");
+                    out.gap(format!("module {name}"), UNREADABLE);
                 }
                 continue;
             };
@@ -123,10 +130,35 @@ impl Source for Modules {
 struct Candidates {
     /// Leads to the mapped file and no other.
     certain: Vec<String>,
-    /// Path that may lead to another one by now, and the mapping's identity.
-    by_path: Vec<(String, FileKey, u32, u64)>,
+    /// May lead to another one by now.
+    by_path: Vec<Place>,
     /// A part of it is mapped executable.
     code: bool,
+}
+
+/// A path where a mapped file may still be.
+#[derive(Debug)]
+struct Place {
+    /// The process whose root it begins at; else our own.
+    root: Option<u32>,
+    path: String,
+    /// The file that is mapped.
+    key: FileKey,
+    /// A thread that maps it, and where.
+    id: u32,
+    address: u64,
+}
+
+impl Place {
+    fn open(&self) -> io::Result<File> {
+        let root = self.root.map_or_else(|| Ok(Root::own()), Root::of_process)?;
+        root.open(&self.path)
+    }
+
+    fn name(&self) -> String {
+        let root = self.root.map(|id| format!("/proc/{id}/root")).unwrap_or_default();
+        root + &self.path
+    }
 }
 
 /// Every mapped file of the group, by name.
@@ -160,9 +192,15 @@ fn candidates(context: &Context) -> Vec<(String, Candidates)> {
             if mapping.offset == 0 && candidates.by_path.is_empty() {
                 // Our own root will do too, where the process's is refused: it is the same file
                 // or it is not taken.
-                for root in [format!("/proc/{id}/root"), String::new()] {
-                    let path = format!("{root}{}", mapping.path());
-                    candidates.by_path.push((path, mapping.file(), id, mapping.span.start));
+                for process in [Some(id), None] {
+                    let place = Place {
+                        root: process,
+                        path: mapping.path().to_owned(),
+                        key: mapping.file(),
+                        id,
+                        address: mapping.span.start,
+                    };
+                    candidates.by_path.push(place);
                 }
             }
             candidates.code |= mapping.flags & 1 != 0;
@@ -174,45 +212,47 @@ fn candidates(context: &Context) -> Vec<(String, Candidates)> {
 impl Candidates {
     /// Length of the file in bytes, as far as a look shows; 0 if it cannot be seen.
     fn size(&self) -> u64 {
-        let paths = self.certain.iter().chain(self.by_path.iter().map(|(path, ..)| path));
-        paths.filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).next().unwrap_or(0)
+        let certain = self.certain.iter().filter_map(|link| files::open_link(link).ok());
+        let by_path = self.by_path.iter().filter_map(|place| place.open().ok());
+        let mut found = certain.chain(by_path).filter_map(|file| file.metadata().ok());
+        found.next().map_or(0, |file| file.len())
     }
 
     /// The mapped file: where from, and its bytes; of a file that is no ELF file only the head.
     fn read(&self) -> Option<(String, Vec<u8>)> {
-        for path in &self.certain {
-            if let Some(content) = read_elf(path) {
-                let origin = fs::read_link(path).map(|link| link.to_string_lossy().into_owned());
-                return Some((origin.unwrap_or_else(|_| path.clone()), content));
+        for link in &self.certain {
+            if let Some(content) = files::open_link(link).ok().and_then(read_elf) {
+                let origin = fs::read_link(link).map(|path| path.to_string_lossy().into_owned());
+                return Some((origin.unwrap_or_else(|_| link.clone()), content));
             }
         }
-        for (path, key, id, address) in &self.by_path {
-            let Ok(found) = fs::metadata(path) else { continue };
+        for place in &self.by_path {
+            let Ok(file) = place.open() else { continue };
+            let Ok(found) = file.metadata() else { continue };
             let device =
                 format!("{:02x}:{:02x}", libc::major(found.dev()), libc::minor(found.dev()));
-            let same = FileKey { device, inode: found.ino() } == *key;
-            let Some(content) = read_elf(path) else { continue };
+            let same = FileKey { device, inode: found.ino() } == place.key;
+            let Some(content) = read_elf(file) else { continue };
             if same
                 || build_id(&content)
-                    .is_some_and(|found| mapped_build_id(*id, *address) == Some(found))
+                    .is_some_and(|found| mapped_build_id(place.id, place.address) == Some(found))
             {
-                return Some((path.clone(), content));
+                return Some((place.name(), content));
             }
         }
         None
     }
 }
 
-fn read_elf(path: &str) -> Option<Vec<u8>> {
-    use std::io::Read as _;
-    let mut file = fs::File::open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+/// The whole file; of one that is no ELF file only the head.
+fn read_elf(mut file: File) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     file.by_ref().take(4).read_to_end(&mut content).ok()?;
     if content == b"\x7fELF" {
-        file.read_to_end(&mut content).ok()?;
+        if file.metadata().ok()?.len() > LARGEST {
+            return None;
+        }
+        file.take(LARGEST).read_to_end(&mut content).ok()?;
     }
     Some(content)
 }
