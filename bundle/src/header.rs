@@ -4,6 +4,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Holds, Series};
 
+/// What was collected: a running program, or what is left of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The program ran, and was frozen where memory was wanted.
+    #[default]
+    Live,
+    /// It was gone (`--post-mortem`): cores are those that the system kept, as they are.
+    PostMortem,
+}
+
+impl Mode {
+    /// Whether the program ran.
+    pub fn is_live(&self) -> bool {
+        *self == Self::Live
+    }
+}
+
 /// What was collected, where, when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -33,6 +51,9 @@ pub struct Header {
     /// How much of the memory was asked for; absent where it is the whole.
     #[serde(default, skip_serializing_if = "Holds::is_whole")]
     pub holds: Holds,
+    /// Whether the program ran; absent where it did.
+    #[serde(default, skip_serializing_if = "Mode::is_live")]
+    pub mode: Mode,
     /// Its place in a series (`--samples`); absent for a bundle by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,

@@ -18,7 +18,7 @@ pub mod member;
 pub mod notes;
 mod series;
 
-pub use header::Header;
+pub use header::{Header, Mode};
 pub use manifest::{
     GapRecord, Manifest, MemberRecord, Outcome, Phase, ProcessRecord, Redaction, SharedRecord,
     SourceRecord, UnstoppedThread,

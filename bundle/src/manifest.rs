@@ -110,6 +110,9 @@ pub struct ProcessRecord {
     pub belongs_because: String,
     /// When its threads were stopped, RFC 3339 with offset and zone name; absent if none was.
     pub frozen_at: Option<String>,
+    /// When its core was written, RFC 3339; only where it was gone before we came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dumped_at: Option<String>,
     /// How long its threads stood still, first stop to last release, in microseconds.
     pub pause_micros: Option<u64>,
     /// It was in state T (stopped) before we came, and was left so.

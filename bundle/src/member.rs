@@ -8,6 +8,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const TRACE: &str = "collector.jsonl";
 /// What was masked: a JSON array of [`crate::Redaction`].
 pub const REDACTIONS: &str = "redactions.json";
+/// Post mortem: where cores were sought, and what each is, as JSON.
+pub const POST_MORTEM: &str = "post-mortem.json";
 /// Evidence about the host as raw text, below this folder.
 pub const SYSTEM: &str = "system";
 /// Evidence about each process, below `processes/PID/`.

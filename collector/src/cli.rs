@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::evidence::{WhichModules, Wishes};
 use crate::group::{self, Wanted};
+use crate::post_mortem::PostMortem;
 use crate::profile;
 use crate::run::{self, Ending};
 
@@ -100,6 +101,9 @@ pub struct Options {
     #[arg(long, value_name = "PROFILE",
         value_parser = PossibleValuesParser::new(profile::ALL.iter().map(|one| one.name)))]
     pub profile: Option<String>,
+    /// What is looked for when the process is gone.
+    #[command(flatten)]
+    pub post_mortem: PostMortem,
     /// Leave this evidence out; a list with commas
     #[arg(long, value_name = "SOURCE", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(profile::source_names()))]

@@ -91,6 +91,7 @@ impl Job<'_> {
             wishes: self.options.wishes(),
             files: files.clone(),
             board: Arc::clone(&board),
+            remains: None,
         };
         let early = Arc::new(context(&target, std::collections::BTreeMap::new()));
         let sampled = Instant::now();

@@ -43,6 +43,7 @@ pub(crate) fn header(options: &Options, order: &Order) -> Header {
         reason: options.reason.clone(),
         scope: scope(options, order.holds, order.brief()),
         holds: order.holds,
+        mode: bundle::Mode::Live,
         series: order.series().cloned(),
     }
 }

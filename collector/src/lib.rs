@@ -16,12 +16,14 @@
 //! - [`files`]: files as the target sees them. [`evidence`]: one source for each kind of evidence;
 //!   [`profile`]: which program is asked for which. [`board`]: what they note in passing, `watch` of
 //!   threads; `verdict`: the first words on it. `kamailio`: what is known of that program.
+//! - [`post_mortem`]: the other way through all this, when the process is gone.
 //!
 //! A part that fails costs only itself and leaves a gap record in the manifest.
 
 pub mod arch;
 pub mod board;
 pub mod budget;
+mod build_id;
 pub mod bundle_writer;
 pub mod capture;
 pub mod cli;
@@ -50,6 +52,7 @@ mod parallel;
 pub mod part;
 pub mod pools;
 pub mod pools_only;
+pub mod post_mortem;
 pub mod privilege;
 pub mod procfs;
 pub mod profile;

@@ -23,6 +23,7 @@ use crate::header;
 use crate::list;
 use crate::number::human;
 use crate::part::Part;
+use crate::post_mortem;
 use crate::privilege::Rights;
 use crate::profile;
 use crate::progress::Progress;
@@ -63,6 +64,9 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
     // If memory runs out, the collector goes, never the program that it looks at.
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::warn!(%error, "oom_score_adj");
+    }
+    if options.post_mortem.post_mortem {
+        return post_mortem::run(options, &trace);
     }
     if options.samples > 1 {
         return series::run(options, &trace);

@@ -44,6 +44,22 @@ pub fn attached(pid: u32, commands: &[&str]) -> String {
     run(&mut command, PATIENCE).text()
 }
 
+/// Commands for [`attached`]: gives a process that waits in a system call another function to run, as if it were called there
+/// with these arguments.
+pub fn call(function: &str, arguments: &[(&str, u64)]) -> Vec<String> {
+    let mut commands: Vec<String> = [
+        "set var $back = $pc",
+        "set var $orig_rax = -1",
+        "set var $rsp = ($rsp & ~0xf) - 264",
+        "set var {unsigned long} $rsp = $back",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    commands.push(format!("set var $rip = (unsigned long) &{function}"));
+    commands.extend(arguments.iter().map(|(name, value)| format!("set var ${name} = {value}")));
+    commands
+}
+
 /// The same where the program's files lie below `sysroot`; the program is Kamailio.
 #[track_caller]
 pub fn attached_below(sysroot: &Path, pid: u32, commands: &[String]) -> String {

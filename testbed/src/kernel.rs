@@ -27,9 +27,9 @@ pub fn take_core(pid: u32, directory: &Path, to: &Path) {
     take(&written(pid, directory), to);
 }
 
-/// Where the kernel writes the core of a process.
+/// Where the kernel writes the core of a process whose working directory is `directory`.
 #[track_caller]
-fn written(pid: u32, directory: &Path) -> PathBuf {
+pub fn written(pid: u32, directory: &Path) -> PathBuf {
     let setting = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap();
     let pattern = setting("core_pattern").trim().to_owned();
     let with_pid = setting("core_uses_pid").trim() != "0";

@@ -219,22 +219,6 @@ fn die(instance: &Instance, pid: u32, commands: &[String], core: &Path) {
     kernel::take_core(pid, instance.directory(), core);
 }
 
-/// Gives a process that waits in a system call another function to run, as if it were called there
-/// with these arguments.
-fn call(function: &str, arguments: &[(&str, u64)]) -> Vec<String> {
-    let mut commands: Vec<String> = [
-        "set var $back = $pc",
-        "set var $orig_rax = -1",
-        "set var $rsp = ($rsp & ~0xf) - 264",
-        "set var {unsigned long} $rsp = $back",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    commands.push(format!("set var $rip = (unsigned long) &{function}"));
-    commands.extend(arguments.iter().map(|(name, value)| format!("set var ${name} = {value}")));
-    commands
-}
-
 /// The address of the manager's block is at 16 in `_pkg_root` and `_shm_root`.
 #[track_caller]
 fn block(pid: u32, root: &str) -> u64 {
@@ -251,7 +235,7 @@ fn a_worker_that_follows_a_null_pointer() {
     let worker = instance.pids()[1];
     let core = directory.join("worker.saved");
     // As if a message had been lost: parse_headers(msg = NULL, …) reads a field of it.
-    let commands = call("parse_headers", &[("rdi", 0), ("rsi", u64::MAX), ("rdx", 0)]);
+    let commands = gdb::call("parse_headers", &[("rdi", 0), ("rsi", u64::MAX), ("rdx", 0)]);
     die(&instance, worker, &commands, &core);
     let crash = crash(&core);
     agrees_with_gdb(Path::new(KAMAILIO), &core, &crash);
@@ -278,7 +262,7 @@ fn a_worker_that_meets_an_overwritten_fragment() {
     let payload = check + 8;
     let arguments =
         [("rdi", block), ("rsi", payload), ("rdx", 0), ("rcx", 0), ("r8", 0), ("r9", 0)];
-    let mut commands = call("qm_free", &arguments);
+    let mut commands = gdb::call("qm_free", &arguments);
     commands.push(format!("set var {{unsigned long}} {check} = 0x41414141"));
     let core = directory.join("worker.saved");
     die(&instance, worker, &commands, &core);

@@ -19,6 +19,7 @@ mod logs;
 mod modules;
 mod packages;
 mod process_files;
+mod remains;
 mod samples;
 mod spool_write;
 mod system;
@@ -60,6 +61,8 @@ pub(crate) use modules::Modules;
 pub use modules::WhichModules;
 pub(crate) use packages::Packages;
 pub(crate) use process_files::ProcessFiles;
+pub(crate) use remains::DeadModules;
+pub use remains::{MappedFile, Remains};
 pub use samples::SampleTime;
 pub(crate) use samples::{FIRST as FIRST_SAMPLE, SECOND as SECOND_SAMPLE, times};
 pub(crate) use spool_write::SpoolWrite;
@@ -87,6 +90,10 @@ pub trait Source: Sync {
     fn serves(&self, _: Brief) -> bool {
         false
     }
+    /// What must be there for it; decides whether it is asked post mortem.
+    fn needs(&self) -> Needs {
+        Needs::Process
+    }
     /// What it would take, as far as a look can tell, and what not.
     fn preview(&self, _: &Context) -> Vec<Preview> {
         Vec::new()
@@ -96,6 +103,19 @@ pub trait Source: Sync {
     /// # Errors
     /// Nothing more can be had; what is in the drawer is kept.
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()>;
+}
+
+/// What a source reads, and so when it can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// The running program. Post mortem it is not asked: whatever runs under the same name by then
+    /// is another process, and is left alone.
+    Process,
+    /// This host as it runs. Post mortem it is asked, unless another system is looked at
+    /// (`--root`).
+    Host,
+    /// Only files below [`Context::files`].
+    Files,
 }
 
 /// What a sample is for that others of its series complete; it needs few sources.
@@ -176,6 +196,8 @@ pub struct Context {
     pub files: Root,
     /// What sources note for one another and for the first verdict.
     pub board: Arc<Board>,
+    /// What is left of a program that is gone; `None` while it runs.
+    pub remains: Option<Remains>,
 }
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! if it was replaced or deleted; else by its path in the process's root, and then only if it is
 //! the same file, or has the build ID that is in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
@@ -12,10 +12,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bundle::{PAGE_SIZE, Phase, member};
-use object::Object;
 use sha2::{Digest, Sha256};
 
 use super::{Brief, Context, Drawer, Preview, Source, tables};
+use crate::build_id;
 use crate::files::{self, Root};
 use crate::mappings::{FileKey, Kind, Mapping};
 use crate::number::{human, size};
@@ -86,42 +86,63 @@ impl Source for Modules {
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
-        let mut known: BTreeMap<String, ()> = BTreeMap::new();
-        let mut code = 0;
+        let mut shelf = Shelf::new(context.modules);
         for (name, candidates) in candidates(context) {
-            let Some((origin, content)) = candidates.read() else {
-                if candidates.code {
+            match candidates.read() {
+                Some((origin, content)) => shelf.put(&name, origin, content, out),
+                None if candidates.code => {
                     out.gap(format!("module {name}"), UNREADABLE);
                 }
-                continue;
-            };
-            if !content.starts_with(b"\x7fELF") {
-                continue;
-            }
-            let build_id = build_id(&content);
-            let folder = build_id.clone().unwrap_or_else(|| no_build_id(&name));
-            let file = Path::new(&name).file_name().map(|file| file.to_string_lossy());
-            let file = file.as_deref().unwrap_or("module").replace(" (deleted)", "");
-            let path = member::module(&folder, &file);
-            if !context.modules.wants(&name) {
-                let id = build_id.as_deref().unwrap_or("none");
-                out.left_out(
-                    format!("module {name} (build ID {id})"),
-                    "left out as wanted (--modules)",
-                );
-            } else if known.insert(path.clone(), ()).is_none() {
-                let content = match context.modules {
-                    WhichModules::Tables => tables::without_code(content, &mut code),
-                    _ => content,
-                };
-                out.put_raw(path, Some(origin), content);
+                None => {}
             }
         }
-        if code > 0 {
-            let what = format!("code of the modules ({})", human(code));
+        shelf.close(out);
+        Ok(())
+    }
+}
+
+/// Puts ELF files into the bundle: each once, as far as they are wanted.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    wanted: WhichModules,
+    known: BTreeSet<String>,
+    /// Bytes of code that were left out.
+    code: u64,
+}
+
+impl Shelf {
+    pub(super) fn new(wanted: WhichModules) -> Self {
+        Self { wanted, known: BTreeSet::new(), code: 0 }
+    }
+
+    /// What is no ELF file is passed over. `name` is the path as the process saw it.
+    pub(super) fn put(&mut self, name: &str, origin: String, content: Vec<u8>, out: &Drawer) {
+        if !content.starts_with(b"\x7fELF") {
+            return;
+        }
+        let build_id = build_id::of_file(&content);
+        let folder = build_id.clone().unwrap_or_else(|| no_build_id(name));
+        let file = Path::new(name).file_name().map(|file| file.to_string_lossy());
+        let file = file.as_deref().unwrap_or("module").replace(" (deleted)", "");
+        let path = member::module(&folder, &file);
+        if !self.wanted.wants(name) {
+            let id = build_id.as_deref().unwrap_or("none");
+            let what = format!("module {name} (build ID {id})");
+            out.left_out(what, "left out as wanted (--modules)");
+        } else if self.known.insert(path.clone()) {
+            let content = match self.wanted {
+                WhichModules::Tables => tables::without_code(content, &mut self.code),
+                _ => content,
+            };
+            out.put_raw(path, Some(origin), content);
+        }
+    }
+
+    pub(super) fn close(self, out: &Drawer) {
+        if self.code > 0 {
+            let what = format!("code of the modules ({})", human(self.code));
             out.left_out(what, "left out as wanted (--modules tables)");
         }
-        Ok(())
     }
 }
 
@@ -234,7 +255,7 @@ impl Candidates {
             let same = FileKey { device, inode: found.ino() } == place.key;
             let Some(content) = read_elf(file) else { continue };
             if same
-                || build_id(&content)
+                || build_id::of_file(&content)
                     .is_some_and(|found| mapped_build_id(place.id, place.address) == Some(found))
             {
                 return Some((place.name(), content));
@@ -257,38 +278,15 @@ fn read_elf(mut file: File) -> Option<Vec<u8>> {
     Some(content)
 }
 
-/// GNU build ID of an ELF file, in hex.
-fn build_id(content: &[u8]) -> Option<String> {
-    let file = object::File::parse(content).ok()?;
-    let id = file.build_id().ok()??;
-    Some(hex(id))
-}
-
 /// GNU build ID in the first page of a mapped ELF file.
 fn mapped_build_id(id: u32, address: u64) -> Option<String> {
-    use object::read::elf::{FileHeader as _, ProgramHeader as _};
     let mut page = vec![0; size(PAGE_SIZE)];
     let read = sys::read_process(id, std::iter::once((address, PAGE_SIZE)), &mut page).ok()?;
-    let page = page.get(..read)?;
-    let header = object::elf::FileHeader64::<object::Endianness>::parse(page).ok()?;
-    let endian = header.endian().ok()?;
-    for program in header.program_headers(endian, page).ok()? {
-        let Ok(Some(mut notes)) = program.notes(endian, page) else { continue };
-        while let Ok(Some(note)) = notes.next() {
-            if note.n_type(endian) == object::elf::NT_GNU_BUILD_ID && note.name() == b"GNU" {
-                return Some(hex(note.desc()));
-            }
-        }
-    }
-    None
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    build_id::of_page(page.get(..read)?)
 }
 
 fn no_build_id(path: &str) -> String {
-    let hash = hex(&Sha256::digest(path.as_bytes()));
+    let hash = build_id::hex(&Sha256::digest(path.as_bytes()));
     format!("no-build-id/{}", hash.get(..16).unwrap_or(&hash))
 }
 
@@ -331,6 +329,6 @@ mod tests {
         let content = fs::read(&libc.name).unwrap();
         let mapped = mapped_build_id(std::process::id(), libc.span.start);
         assert!(mapped.is_some());
-        assert_eq!(build_id(&content), mapped);
+        assert_eq!(build_id::of_file(&content), mapped);
     }
 }

@@ -16,7 +16,7 @@ use std::fs;
 use bundle::{Phase, member};
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::{procfs, sys, sys_host};
 
 const NAMES: [&str; 26] = [
@@ -139,6 +139,10 @@ impl Source for System {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn collect(&self, _: &Context, out: &Drawer) -> anyhow::Result<()> {

@@ -273,7 +273,8 @@ impl Evidence {
         match Place::of(&found.path) {
             Place::Core { pid } => self.cores.push(CoreInput {
                 label: found.path.clone(),
-                pid: Some(pid),
+                // The collector did not know the PID of a core that has lost its notes.
+                pid: (pid != 0).then_some(pid),
                 blob,
                 declared: found.declared,
             }),

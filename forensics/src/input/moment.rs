@@ -1,7 +1,8 @@
 //! When a snapshot was taken, as the snapshot itself says it.
 //!
-//! A bundle's manifest has the time at which each process stood still; a bundle that was cut has at
-//! least the time at which the collection began. A core has none: `ELF` notes carry no clock, and
+//! A bundle's manifest has the time at which each process stood still, or, post mortem, at which its
+//! core was written; a bundle that was cut has at least the time at which the collection began. A
+//! core has none: `ELF` notes carry no clock, and
 //! the time of the file is that of its last copy.
 
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ pub struct Moment {
 pub enum MomentSource {
     /// The manifest: when the last process of the group stood still. Nothing changed after it.
     Freeze,
+    /// The manifest: when the system wrote the last core of a program that died.
+    Dump,
     /// The header: when the collection began, shortly before the freeze.
     CollectionStart,
 }
@@ -35,11 +38,18 @@ impl Evidence {
     /// Words for a person: why that is not recorded.
     pub fn moment(&self) -> Result<Moment, &'static str> {
         let processes = self.manifest.iter().flat_map(|manifest| &manifest.processes);
-        let frozen = processes.filter_map(|process| process.frozen_at.as_deref());
+        let frozen = processes.clone().filter_map(|process| process.frozen_at.as_deref());
+        let dumped = processes.filter_map(|process| process.dumped_at.as_deref());
         // The offset is in the text; the name of the zone behind it need not be known here.
         let time = |text: &str| text.parse::<Timestamp>().ok();
         if let Some(at) = frozen.filter_map(time).max() {
             return Ok(Moment { at, source: MomentSource::Freeze });
+        }
+        if let Some(at) = dumped.filter_map(time).max() {
+            return Ok(Moment { at, source: MomentSource::Dump });
+        }
+        if self.header.as_ref().is_some_and(|header| !header.mode.is_live()) {
+            return Err("the cores were copied before they were collected: their time is lost");
         }
         let began = self.header.as_ref().and_then(|header| time(&header.created));
         match began {
@@ -76,6 +86,16 @@ mod tests {
         let moment = evidence.moment().unwrap();
         assert_eq!(moment.at.to_string(), "2026-01-02T02:04:05.75Z");
         assert_eq!(moment.source, MomentSource::Freeze);
+    }
+
+    #[test]
+    fn a_program_that_died_was_read_when_its_core_was_written() {
+        let mut evidence = frozen(&[None]);
+        let processes = &mut evidence.manifest.as_mut().unwrap().processes;
+        processes[0].dumped_at = Some("2026-01-02T03:04:05Z".to_owned());
+        let moment = evidence.moment().unwrap();
+        assert_eq!(moment.at.to_string(), "2026-01-02T03:04:05Z");
+        assert_eq!(moment.source, MomentSource::Dump);
     }
 
     #[test]

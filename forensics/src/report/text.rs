@@ -101,6 +101,9 @@ fn heading(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if let Some(header) = &report.bundle {
         writeln!(out, "Taken      {} on {} by {}", header.created, header.host, header.tool)?;
         writeln!(out, "System     {} {}", header.kernel, header.machine)?;
+        if !header.mode.is_live() {
+            writeln!(out, "Post mortem: the program was gone when this was taken")?;
+        }
         if !header.reason.is_empty() {
             writeln!(out, "Reason     {}", header.reason)?;
         }

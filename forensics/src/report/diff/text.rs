@@ -201,6 +201,7 @@ fn snapshot_text(snapshot: &SnapshotReport, out: &mut dyn Write) -> io::Result<(
             let time = milliseconds_of(time);
             format!("collection begun at {time} (the time of the freeze is cut off)")
         }
+        (Some(time), Some(MomentSource::Dump)) => format!("died at {}", milliseconds_of(time)),
         (Some(time), _) => format!("frozen at {}", milliseconds_of(time)),
         (None, _) => "its time is not recorded".to_owned(),
     };

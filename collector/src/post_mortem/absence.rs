@@ -1,0 +1,134 @@
+//! Why there is no core: every reason that the system's settings, the unit, the program's
+//! configuration and the kernel's words give.
+
+use super::pattern::Pattern;
+use super::search::Looked;
+use super::settings::Settings;
+use super::wanted::{self, Wanted};
+use crate::board::Fact;
+use crate::files::Root;
+
+/// What is known where no core is.
+#[derive(Debug)]
+pub(super) struct Absent<'a> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) settings: &'a Settings,
+    pub(super) looked: &'a [Looked],
+    /// Cores that were chosen and could not be taken.
+    pub(super) refused: usize,
+    /// What the sources noted.
+    pub(super) facts: Vec<Fact>,
+}
+
+const CONFIGURATION: &str = "/etc/kamailio/kamailio.cfg";
+
+/// Every reason, in words; at least one.
+pub(super) fn reasons(absent: &Absent<'_>, root: &Root) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if absent.refused > 0 {
+        reasons.push(format!("{} were found and could not be taken", absent.refused));
+    }
+    reasons.extend(killed(absent));
+    reasons.push(by_settings(absent.settings));
+    reasons.extend(by_keeper(absent.settings, root));
+    reasons.extend(by_unit(absent));
+    reasons.extend(by_configuration(absent, root));
+    if absent.settings.suid_dumpable == Some(0) {
+        reasons.push(
+            "fs.suid_dumpable is 0: a process that changed its user writes no core, unless it asks \
+             for it (Kamailio does)"
+                .to_owned(),
+        );
+    }
+    let looked: Vec<&str> = absent.looked.iter().map(|one| one.folder.as_str()).collect();
+    if !looked.is_empty() {
+        reasons.push(format!("looked in {}", looked.join(", ")));
+    }
+    reasons
+}
+
+/// The kernel's words about the program: a process that is killed leaves no core.
+fn killed(absent: &Absent<'_>) -> Vec<String> {
+    // The kernel gives 15 bytes of a name.
+    let ours =
+        |name: &str| absent.wanted.names.iter().any(|one| one.get(..15).unwrap_or(one) == name);
+    let words = |fact: &Fact| match fact {
+        Fact::OomKill { program, pid, when } if ours(program) => Some(format!(
+            "the kernel killed process {pid} ({program}) for want of memory at {when}: that is \
+             SIGKILL, which leaves no core"
+        )),
+        Fact::Segfault { program, pid, when } if ours(program) => Some(format!(
+            "the kernel saw process {pid} ({program}) fault at {when}: a core was due"
+        )),
+        _ => None,
+    };
+    absent.facts.iter().filter_map(words).collect()
+}
+
+fn by_settings(settings: &Settings) -> String {
+    let text = format!("kernel.core_pattern is `{}` ({})", settings.core_pattern, settings.from);
+    let words = match &settings.pattern {
+        Pattern::Nothing => "which is empty: the kernel writes no cores".to_owned(),
+        Pattern::Socket => "a socket: the program that listens there keeps cores".to_owned(),
+        Pattern::Pipe { program } => match program.as_str() {
+            "systemd-coredump" => "systemd-coredump keeps cores below /var/lib/systemd/coredump \
+                                   (`coredumpctl list` shows them)"
+                .to_owned(),
+            "apport" => "apport keeps cores in /var/crash, mostly only of packaged programs and \
+                         only the first one until its report is removed"
+                .to_owned(),
+            name if name.starts_with("abrt") => "abrt keeps cores below /var/spool/abrt".to_owned(),
+            "false" | "true" => "which throws cores away".to_owned(),
+            name => format!("only the program {name} knows where it keeps cores; use --core"),
+        },
+        Pattern::File { relative: true, .. } => {
+            "the kernel writes into the working directory of the process; if that was another one, \
+             use --core"
+                .to_owned()
+        }
+        Pattern::File { relative: false, .. } => {
+            "the kernel writes there if the folder exists and the process's user may write to it"
+                .to_owned()
+        }
+    };
+    format!("{text}: {words}")
+}
+
+/// `Storage=none` and the like of systemd-coredump.
+fn by_keeper(settings: &Settings, root: &Root) -> Option<String> {
+    if !matches!(&settings.pattern, Pattern::Pipe { program } if program == "systemd-coredump") {
+        return None;
+    }
+    let path = "/etc/systemd/coredump.conf";
+    let keys = ["Storage", "ProcessSizeMax", "ExternalSizeMax"];
+    let said = wanted::settings(path, &keys, root);
+    let said: Vec<String> = said.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (!said.is_empty()).then(|| {
+        format!("{path} says {}: larger cores, or all (none), are not kept", said.join(", "))
+    })
+}
+
+fn by_unit(absent: &Absent<'_>) -> Option<String> {
+    let unit = absent.wanted.unit.as_ref()?;
+    let limit = unit.setting("LimitCORE")?;
+    let soft = limit.split(':').next().unwrap_or(limit);
+    let words = match soft {
+        "0" => "it may write none",
+        "infinity" => return None,
+        _ => "a longer one is cut or not written",
+    };
+    Some(format!("LimitCORE={limit} in {}: {words}", unit.name))
+}
+
+/// Kamailio sets its own limit.
+fn by_configuration(absent: &Absent<'_>, root: &Root) -> Option<String> {
+    if !absent.wanted.names.iter().any(|name| name == "kamailio") {
+        return None;
+    }
+    let command = absent.wanted.command_line(None);
+    let path = wanted::option(&command, "-f").unwrap_or_else(|| CONFIGURATION.to_owned());
+    let set = wanted::settings(&path, &["disable_core_dump", "disable_core"], root);
+    let (key, value) = set.last()?;
+    let off = ["yes", "1", "on", "true"].contains(&value.as_str());
+    off.then(|| format!("{key}={value} in {path}: Kamailio sets its own limit to 0"))
+}
