@@ -9,7 +9,7 @@ use std::path::Path;
 use bundle::{Phase, member};
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::host::database;
 use crate::procfs::{self, Fields};
 
@@ -34,6 +34,10 @@ impl Source for Database {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {

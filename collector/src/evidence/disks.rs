@@ -16,7 +16,7 @@ use bundle::{Phase, member};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::board::Fact;
 use crate::files::Root;
 use crate::host::core_pattern::{self, Facts, Goes, Meaning};
@@ -59,6 +59,10 @@ impl Source for Disks {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {

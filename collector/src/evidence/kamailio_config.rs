@@ -4,7 +4,7 @@
 
 use bundle::Phase;
 
-use super::{Context, Drawer, Preview, Source};
+use super::{Context, Drawer, Needs, Preview, Source};
 use crate::kamailio::files::{Configuration, LONGEST, Started};
 use crate::number::human;
 
@@ -22,6 +22,10 @@ impl Source for KamailioConfig {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Files
     }
 
     fn preview(&self, context: &Context) -> Vec<Preview> {
@@ -57,5 +61,12 @@ impl Source for KamailioConfig {
 }
 
 fn read(context: &Context) -> Configuration {
-    Configuration::read(&Started::of(context.target.main), &context.files)
+    let started = match &context.remains {
+        Some(remains) => Started::read(
+            remains.command_line.join("\0").as_bytes(),
+            remains.working_directory.clone().unwrap_or_default().into(),
+        ),
+        None => Started::of(context.target.main),
+    };
+    Configuration::read(&started, &context.files)
 }

@@ -15,7 +15,7 @@ use bundle::Phase;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, Drawer, Preview, Source};
+use super::{Context, Drawer, Needs, Preview, Source};
 use crate::files::Root;
 use crate::logs::packed::{self, Packing};
 use crate::logs::places;
@@ -48,6 +48,10 @@ impl Source for Logs {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Files
     }
 
     fn preview(&self, context: &Context) -> Vec<Preview> {
@@ -218,6 +222,9 @@ fn find(context: &Context) -> Vec<Log> {
     };
     if same {
         add(&own, &wished, false);
+    } else if context.remains.as_ref().is_some_and(|remains| remains.mounted) {
+        // Our own logs say nothing of a system that is mounted here.
+        add(&context.files, &wished, false);
     } else {
         add(&context.files, &[], false);
         add(&own, &wished, true);

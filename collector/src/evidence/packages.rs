@@ -11,7 +11,7 @@ use std::time::Duration;
 use bundle::{Phase, member};
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::command;
 use crate::files::Root;
 use crate::host::packages::{self, Package};
@@ -57,6 +57,10 @@ impl Source for Packages {
         Duration::from_secs(20)
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Files
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let files = mapped_files(context);
         let root = &context.files;
@@ -90,18 +94,22 @@ impl Source for Packages {
 
 /// The ELF files that the group maps, by their paths.
 fn mapped_files(context: &Context) -> Vec<String> {
-    let mut files = BTreeSet::new();
+    let (mut files, mut names) = (BTreeSet::new(), BTreeSet::new());
     for process in &context.target.processes {
         let maps = match context.surveys.get(&process.pid) {
             Some(survey) => survey.maps.clone(),
             None => fs::read(format!("/proc/{}/maps", process.id)).unwrap_or_default(),
         };
-        for mapping in Mapping::parse_all(&String::from_utf8_lossy(&maps)) {
-            let path = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
-            let is_file = path.starts_with('/') && !path.starts_with("/dev/");
-            if is_file && !path.starts_with("/SYSV") && !path.starts_with("/memfd:") {
-                files.insert(path.to_owned());
-            }
+        let mappings = Mapping::parse_all(&String::from_utf8_lossy(&maps));
+        names.extend(mappings.into_iter().map(|mapping| mapping.name));
+    }
+    let remains = context.remains.iter().flat_map(|remains| &remains.files);
+    names.extend(remains.map(|file| file.path.clone()));
+    for name in names {
+        let path = name.strip_suffix(" (deleted)").unwrap_or(&name);
+        let is_file = path.starts_with('/') && !path.starts_with("/dev/");
+        if is_file && !path.starts_with("/SYSV") && !path.starts_with("/memfd:") {
+            files.insert(path.to_owned());
         }
     }
     files.into_iter().take(FILES).collect()

@@ -21,8 +21,14 @@ const LONGEST: u64 = 1 << 30;
 pub struct Remains {
     /// The words of its command line: of its unit's `ExecStart`, else what its core has of them.
     pub command_line: Vec<String>,
+    /// Where it worked, as far as its unit or its options tell.
+    pub working_directory: Option<String>,
     /// Its systemd unit, with `.service`.
     pub unit: Option<String>,
+    /// The unit's files.
+    pub unit_files: Vec<String>,
+    /// [`Context::files`] is another system, mounted here.
+    pub mounted: bool,
     /// The files that its cores had mapped.
     pub files: Vec<MappedFile>,
     /// Build IDs of ELF files in its cores whose paths are lost.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bundle::{Phase, member};
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::board::Fact;
 use crate::command::{self, CommandError, Ended, Output};
 use crate::host::unit;
@@ -43,7 +43,18 @@ impl Source for Systemd {
         Phase::AfterThaw
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Files
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
+        let remains = context.remains.as_ref();
+        for path in remains.iter().flat_map(|remains| &remains.unit_files) {
+            put_file(path, context, out);
+        }
+        if remains.is_some_and(|remains| remains.mounted) {
+            return Ok(());
+        }
         let Some(unit) = unit_of(context) else {
             out.left_out("systemd", "the program runs in no unit of systemd");
             return Ok(());
@@ -76,9 +87,10 @@ impl Source for Systemd {
                 break;
             }
         }
+        let known = remains.map(|remains| remains.unit_files.as_slice()).unwrap_or_default();
         for path in unit::files(&unit, show.as_deref()) {
-            if let Ok(part) = context.files.read(&path, 1 << 20) {
-                out.put(format!("config{path}"), Some(path), part.content);
+            if !known.contains(&path) {
+                put_file(&path, context, out);
             }
         }
         if let Some(words) = unit::restart_command(&unit, show.as_deref()) {
@@ -102,6 +114,10 @@ impl Source for Journal {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn deadline(&self) -> Duration {
@@ -181,8 +197,18 @@ fn missing(out: &Drawer, what: &str, error: &CommandError) {
     }
 }
 
-/// The unit that the main process runs in.
+/// A file of the unit, if there is one.
+fn put_file(path: &str, context: &Context, out: &Drawer) {
+    if let Ok(part) = context.files.read(path, 1 << 20) {
+        out.put(format!("config{path}"), Some(path.to_owned()), part.content);
+    }
+}
+
+/// The unit that the main process runs in, or ran in.
 fn unit_of(context: &Context) -> Option<String> {
+    if let Some(remains) = &context.remains {
+        return remains.unit.clone().filter(|unit| unit::is_unit_name(unit));
+    }
     let text = fs::read(format!("/proc/{}/cgroup", context.target.main)).ok()?;
     unit::of_control_groups(&String::from_utf8_lossy(&text))
 }

@@ -1,11 +1,10 @@
-//! Why there is no core: every reason that the system's settings, the unit, the program's
-//! configuration and the kernel's words give.
+//! Why there is no core: every reason that the system's settings, the unit and the program's
+//! configuration give.
 
 use super::pattern::Pattern;
 use super::search::Looked;
 use super::settings::Settings;
 use super::wanted::{self, Wanted};
-use crate::board::Fact;
 use crate::files::Root;
 
 /// What is known where no core is.
@@ -16,8 +15,6 @@ pub(super) struct Absent<'a> {
     pub(super) looked: &'a [Looked],
     /// Cores that were chosen and could not be taken.
     pub(super) refused: usize,
-    /// What the sources noted.
-    pub(super) facts: Vec<Fact>,
 }
 
 const CONFIGURATION: &str = "/etc/kamailio/kamailio.cfg";
@@ -28,7 +25,6 @@ pub(super) fn reasons(absent: &Absent<'_>, root: &Root) -> Vec<String> {
     if absent.refused > 0 {
         reasons.push(format!("{} were found and could not be taken", absent.refused));
     }
-    reasons.extend(killed(absent));
     reasons.push(by_settings(absent.settings));
     reasons.extend(by_keeper(absent.settings, root));
     reasons.extend(by_unit(absent));
@@ -45,24 +41,6 @@ pub(super) fn reasons(absent: &Absent<'_>, root: &Root) -> Vec<String> {
         reasons.push(format!("looked in {}", looked.join(", ")));
     }
     reasons
-}
-
-/// The kernel's words about the program: a process that is killed leaves no core.
-fn killed(absent: &Absent<'_>) -> Vec<String> {
-    // The kernel gives 15 bytes of a name.
-    let ours =
-        |name: &str| absent.wanted.names.iter().any(|one| one.get(..15).unwrap_or(one) == name);
-    let words = |fact: &Fact| match fact {
-        Fact::OomKill { program, pid, when } if ours(program) => Some(format!(
-            "the kernel killed process {pid} ({program}) for want of memory at {when}: that is \
-             SIGKILL, which leaves no core"
-        )),
-        Fact::Segfault { program, pid, when } if ours(program) => Some(format!(
-            "the kernel saw process {pid} ({program}) fault at {when}: a core was due"
-        )),
-        _ => None,
-    };
-    absent.facts.iter().filter_map(words).collect()
 }
 
 fn by_settings(settings: &Settings) -> String {

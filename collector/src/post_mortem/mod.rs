@@ -1,10 +1,11 @@
 //! When the process is gone: its cores, and what its host still knows of it.
 //!
 //! In the order in which a collection passes through them: `options`; `unit`, `wanted`: which
-//! program it was and where it worked; `settings`, `pattern`: where the system puts cores;
-//! `search`: the files there; `stored`, `spool`: cores that others packed; `core`, `note`: what a
-//! core says of itself; `choose`: the cores of the last crash; `cores`: into the bundle; `absence`:
-//! why there is none; `report`: what is said of it all.
+//! program it was and where it worked; `settings`, `pattern`: where the system puts cores; `wait`:
+//! until they are written; `search`: the files there; `stored`, `spool`: cores that others packed;
+//! `core`, `note`: what a core says of itself; `choose`: the cores of the last crash; `cores`: into
+//! the bundle; `kernel`: what the kernel said of the process; `absence`: why there is no core;
+//! `report`: what is said of it all.
 //!
 //! No running process is touched, not even asked: what runs under the same name by now is another
 //! one. A core is not parsed beyond its headers and notes, and is stored as it is. Without any core
@@ -14,6 +15,7 @@ mod absence;
 mod choose;
 mod core;
 mod cores;
+mod kernel;
 mod note;
 mod options;
 mod pattern;
@@ -210,7 +212,7 @@ impl Job<'_> {
         let context = Arc::new(evidence::Context {
             target: order.target.clone(),
             modules: self.options.modules,
-            wishes: self.options.wishes(),
+            wishes: self.wishes(),
             files: self.root.clone(),
             board: Arc::clone(&board),
             remains: Some(remains),
@@ -223,21 +225,36 @@ impl Job<'_> {
             }
         }
         let mut report = self.report(order, self.wanted.command_line(facts.first()), cores);
+        report.kernel = match self.options.post_mortem.root {
+            Some(_) => kernel::in_logs(&self.root, &self.wanted.names),
+            None => kernel::noted(&board.facts(), &self.wanted.names),
+        };
         if report.cores.is_empty() {
             let absent = absence::Absent {
                 wanted: &self.wanted,
                 settings: &report.settings,
                 looked: &report.looked,
                 refused: self.choice.cores.len(),
-                facts: board.facts(),
             };
             report.no_core = absence::reasons(&absent, &self.root);
-            let what = format!("a core of {}", order.target.program);
+            let what = format!("{}{}", report::NO_CORE, order.target.program);
             bundle.gap(what, report.no_core.join("; "));
         }
         bundle.begin("collector");
         bundle.add_json(member::POST_MORTEM, &report)?;
         Ok(report)
+    }
+
+    /// Logs are wanted of the time before the crash, not before now.
+    fn wishes(&self) -> evidence::Wishes {
+        let mut wishes = self.options.wishes();
+        let first = self.choice.cores.iter().find(|core| core.found.is_first);
+        if let Some(core) = first {
+            let ago = jiff::Timestamp::now().duration_since(core.found.written);
+            let ago = std::time::Duration::try_from(ago).unwrap_or_default();
+            wishes.since = wishes.since.saturating_add(ago);
+        }
+        wishes
     }
 
     fn write_cores(
@@ -282,9 +299,13 @@ impl Job<'_> {
             facts.iter().flat_map(|core| core.files.iter().cloned()).collect();
         let nameless: BTreeSet<String> =
             facts.iter().flat_map(|core| core.nameless.iter().cloned()).collect();
+        let unit = self.wanted.unit.as_ref();
         Remains {
             command_line: self.wanted.command_line(facts.first()),
-            unit: self.wanted.unit.as_ref().map(|unit| unit.name.clone()),
+            working_directory: unit.and_then(|unit| unit.working_directory().map(str::to_owned)),
+            unit: unit.map(|unit| unit.name.clone()),
+            unit_files: unit.map(|unit| unit.files.clone()).unwrap_or_default(),
+            mounted: self.options.post_mortem.root.is_some(),
             files: files.into_iter().collect(),
             nameless: nameless.into_iter().collect(),
             candidates: self.wanted.candidates.clone(),
@@ -344,6 +365,7 @@ impl Job<'_> {
             others: std::mem::take(&mut self.choice.others),
             unreadable: std::mem::take(&mut self.choice.unreadable),
             no_core: Vec::new(),
+            kernel: Vec::new(),
             running: if root.is_none() { running(&order.target.program) } else { Vec::new() },
         }
     }

@@ -1,6 +1,6 @@
 //! What was found: `post-mortem.json`, and the words for the terminal.
 
-use bundle::{Manifest, Outcome};
+use bundle::{Manifest, Outcome, member};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,6 +11,13 @@ use super::search::{Found, Looked};
 use super::settings::Settings;
 use crate::number::human;
 use crate::run::Ending;
+
+/// Lines on what is missing.
+const SHOWN: usize = 20;
+/// Of the kernel's words the last so many are shown.
+const KERNEL: usize = 5;
+/// How the record begins that says that there is no core.
+pub(crate) const NO_CORE: &str = "a core of ";
 
 /// `post-mortem.json`: the search and its outcome.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) unreadable: Vec<(String, String)>,
     /// Why there is no core, where there is none: every reason that was found.
     pub(crate) no_core: Vec<String>,
+    /// What the kernel said of its processes.
+    pub(crate) kernel: Vec<String>,
     /// Processes that run under the program's name now; none was touched.
     pub(crate) running: Vec<u32>,
 }
@@ -124,12 +133,19 @@ pub(crate) fn summary(
     bundle: (&std::path::Path, u64),
 ) -> String {
     let (path, length) = bundle;
-    let mut text = format!("bundle: {} ({}, {length} bytes)\n", path.display(), human(length));
+    let mut text = String::new();
     for words in scope {
         text += &format!("scope: {words}\n");
     }
     for core in &report.cores {
         text += &format!("core: {}\n  {} ({})\n", core.words(), core.path, core.because);
+    }
+    let earlier = report.kernel.len().saturating_sub(KERNEL);
+    for words in report.kernel.iter().skip(earlier) {
+        text += &format!("kernel: {words}\n");
+    }
+    if earlier > 0 {
+        text += &format!("kernel: {earlier} more before these, in {}\n", member::POST_MORTEM);
     }
     for why in &report.no_core {
         text += &format!("no core: {why}\n");
@@ -149,17 +165,25 @@ pub(crate) fn summary(
             Outcome::Collected | Outcome::Skipped { .. } => {}
         }
     }
-    const SHOWN: usize = 20;
-    for gap in manifest.gaps.iter().take(SHOWN) {
+    let (expected, missing): (Vec<_>, Vec<_>) = manifest.gaps.iter().partition(|gap| gap.expected);
+    // Why there is no core stands above, reason by reason.
+    let missing = missing.iter().filter(|gap| !gap.what.starts_with(NO_CORE));
+    for gap in missing.clone().take(SHOWN) {
         text += &format!("missing: {}: {}\n", gap.what, gap.why);
     }
-    if manifest.gaps.len() > SHOWN {
-        text += &format!("missing: {} more, in the manifest\n", manifest.gaps.len() - SHOWN);
+    let number = missing.count();
+    if number > SHOWN {
+        text += &format!("missing: {} more, in the manifest\n", number - SHOWN);
+    }
+    if !expected.is_empty() {
+        let number = expected.len();
+        text +=
+            &format!("not taken: {number} that do not apply or were not wanted, in the manifest\n");
     }
     if let Some(words) = running(report) {
         text += &format!("{words}\n");
     }
-    text
+    text + &format!("bundle: {} ({}, {length} bytes)\n", path.display(), human(length))
 }
 
 /// `kamailio runs again as PID 12; it was not touched`

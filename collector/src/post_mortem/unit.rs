@@ -111,6 +111,11 @@ impl Unit {
         self.settings.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Where its processes begin to work.
+    pub(crate) fn working_directory(&self) -> Option<&str> {
+        self.setting("WorkingDirectory").map(|folder| folder.trim_start_matches('-'))
+    }
+
     /// The command line of `ExecStart`, its variables replaced as far as they are known.
     pub(crate) fn command(&self) -> Vec<String> {
         let Some(command) = self.setting("ExecStart") else { return Vec::new() };

@@ -15,6 +15,8 @@ use crate::known;
 const FOLDERS: [&str; 6] =
     ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/sbin", "/bin"];
 const LONGEST_PROGRAM: u64 = 1 << 30;
+/// The kernel keeps so many bytes of a command line.
+const CUT_LINE: usize = 79;
 const LONGEST_TEXT: u64 = 4 << 20;
 
 /// The program that has died.
@@ -149,14 +151,18 @@ impl Wanted {
         }
     }
 
-    /// The words of its command line: of its unit, else what a core has of them.
+    /// The words of its command line: those that a core has of them, if they are all or name its
+    /// configuration; else those of its unit.
     pub(crate) fn command_line(&self, facts: Option<&CoreFacts>) -> Vec<String> {
-        let by_unit = self.unit.as_ref().map(Unit::command).unwrap_or_default();
-        if !by_unit.is_empty() {
-            return by_unit;
-        }
         let line = facts.map_or("", |facts| facts.notes.command_line.as_str());
-        line.split_whitespace().map(str::to_owned).collect()
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let is_cut = line.len() >= CUT_LINE;
+        if is_cut {
+            words.pop();
+        }
+        let tells = !words.is_empty() && (!is_cut || option(&words, "-f").is_some());
+        let by_unit = self.unit.as_ref().map(Unit::command).unwrap_or_default();
+        if tells || by_unit.is_empty() { words } else { by_unit }
     }
 
     /// The folders in which it may have worked, each with why.
@@ -168,32 +174,35 @@ impl Wanted {
                 folders.push((folder.to_owned(), why));
             }
         };
-        if let Some(unit) = &self.unit {
-            add(
-                unit.setting("WorkingDirectory").unwrap_or_default(),
-                "the unit's WorkingDirectory",
-            );
+        let named = |name: &String| Unit::read(root, name);
+        let units: Vec<Unit> = match &self.unit {
+            Some(unit) => vec![unit.clone()],
+            None => self.names.iter().filter_map(named).collect(),
+        };
+        for unit in &units {
+            add(unit.working_directory().unwrap_or_default(), "the unit's WorkingDirectory");
+            let flag = option(&unit.command(), "-w").unwrap_or_default();
+            add(&flag, "-w on its command line");
         }
         let command = self.command_line(None);
-        add(&option(&command, "-w").unwrap_or_default(), "-w on its command line");
         for name in &self.names {
             for (folder, why) in configured(name, &command, root) {
                 add(&folder, why);
             }
         }
-        if let Some(unit) = &self.unit
-            && let Some(folder) = unit.setting("RuntimeDirectory")
-        {
-            add(&format!("/run/{folder}"), "the unit's RuntimeDirectory");
+        for unit in &units {
+            if let Some(folder) = unit.setting("RuntimeDirectory") {
+                add(&format!("/run/{folder}"), "the unit's RuntimeDirectory");
+            }
+            let beside = unit.command().into_iter().next();
+            let beside = beside.and_then(|path| Some(path.rsplit_once('/')?.0.to_owned()));
+            add(&beside.unwrap_or_default(), "beside its program");
         }
         add("/", "where daemons work");
         for name in &self.names {
             add(&format!("/run/{name}"), "its run directory");
             add(&format!("/var/run/{name}"), "its run directory");
         }
-        let program = command.first().cloned();
-        let beside = program.and_then(|path| Some(path.rsplit_once('/')?.0.to_owned()));
-        add(&beside.unwrap_or_default(), "beside its program");
         add("/tmp", "a common place");
         folders
     }
