@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use bundle::Phase;
 use serde::Serialize;
 
-use super::{Context, Drawer, Preview, Source};
+use super::{Context, Drawer, Needs, Preview, Source};
 use crate::number::{bytes, human};
 use crate::voipmonitor::config::{CommandLine, Config};
 use crate::voipmonitor::listeners::{self, Holder};
@@ -99,6 +99,10 @@ impl Source for VoipmonitorFiles {
         Phase::AfterThaw
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Files
+    }
+
     fn preview(&self, context: &Context) -> Vec<Preview> {
         let looked = Look::at(context);
         let config = looked.config.files.iter().map(|file| Preview {
@@ -141,7 +145,13 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn at(context: &'a Context) -> Self {
-        let command = command_line(context.target.main);
+        let command = match &context.remains {
+            Some(remains) => CommandLine::parse(
+                remains.command_line.join("\0").as_bytes(),
+                remains.working_directory.clone().unwrap_or_default().into(),
+            ),
+            None => command_line(context.target.main),
+        };
         let config = Config::read(&context.files, &command);
         Self { context, config, command, temporary: temporary_folder(context.target.main) }
     }
@@ -233,7 +243,11 @@ impl<'a> Look<'a> {
     /// Names that begin as cores do, in the spool, in the working folder, and where the kernel's
     /// pattern says.
     fn cores(&self) -> Vec<Named> {
-        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+        let remains = self.context.remains.as_ref();
+        let pattern = match remains.is_some_and(|remains| remains.mounted) {
+            true => String::new(),
+            false => std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default(),
+        };
         let pattern = Path::new(pattern.trim()).parent().filter(|path| path.is_absolute());
         let main = self.context.target.main;
         let working = std::fs::read_link(format!("/proc/{main}/cwd")).ok();
