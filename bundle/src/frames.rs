@@ -55,6 +55,16 @@ impl<W: Write> FrameWriter<W> {
         self.content
     }
 
+    /// Uncompressed bytes that are not yet in the writer below.
+    pub fn pending(&self) -> u64 {
+        u64::try_from(self.pending.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Frames that are whole in the writer below.
+    pub fn frames(&self) -> u32 {
+        self.table.num_frames()
+    }
+
     /// The writer below; what is still pending is not in it.
     pub fn get_ref(&self) -> &W {
         &self.out

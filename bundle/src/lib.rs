@@ -7,10 +7,12 @@
 //! - [`Header`], [`Manifest`] and the records in them: the first and the last member, as JSON.
 //! - [`Series`]: the place of a bundle in a series of samples.
 //! - [`frames`]: the outer file, a zstd stream of independent frames with a seek table.
+//! - [`encrypted`]: the age format around that file.
 //! - [`corefile`]: an ELF core, planned first and written after.
 //! - [`notes`]: the notes that say what a core cannot: [`notes::Ranges`] and [`notes::ThreadRecord`].
 
 pub mod corefile;
+pub mod encrypted;
 pub mod frames;
 mod header;
 mod manifest;

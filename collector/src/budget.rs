@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::procfs::Fields;
 
 const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
 
 /// How the snapshot will be held until it is compressed, all in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,44 +35,116 @@ impl Need {
     }
 }
 
-/// The disk is too full.
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// For us.
+    pub free: u64,
+    /// Its size.
+    pub total: u64,
+}
+
+impl Space {
+    /// What is left free unless the operator says otherwise: a twentieth, but at least 512 MiB (or
+    /// a tenth of a small file system) and at most 4 GiB.
+    pub fn margin(self) -> u64 {
+        (self.total / 20).clamp((512 * MIB).min(self.total / 10), 4 * GIB)
+    }
+}
+
+/// Room on the file system of an open file or folder.
+///
+/// # Errors
+/// The system's words.
+pub fn space(file: impl AsFd) -> io::Result<Space> {
+    let found = nix::sys::statvfs::fstatvfs(file)?;
+    let unit = found.fragment_size();
+    Ok(Space {
+        free: found.blocks_available().saturating_mul(unit),
+        total: found.blocks().saturating_mul(unit),
+    })
+}
+
+/// What the disk has for us, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// For the bundle and the spool file together.
+    pub usable: u64,
+    /// To be left free; not part of `usable`.
+    pub kept: u64,
+    /// There can be a spool file.
+    pub spool: bool,
+}
+
+/// There is not enough room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not enough room: the bundle needs about {}{}, the disk has {}; give another place with -o, or \
-     go on with --force",
-    crate::number::human(*.bundle),
-    if *.spool > 0 {
-        format!(" and a spool file {} (memory allows {})",
-            crate::number::human(*.spool), crate::number::human(*.memory))
-    } else {
-        String::new()
+pub enum NoRoom {
+    /// The disk is too full.
+    #[error(
+        "not enough room: the bundle needs about {}{}, the disk has {}{}; give another place with \
+         -o, or go on with --force",
+        crate::number::human(*.bundle),
+        if *.spool > 0 {
+            format!(" and a spool file {} (memory allows {})",
+                crate::number::human(*.spool), crate::number::human(*.memory))
+        } else {
+            String::new()
+        },
+        crate::number::human(*.disk),
+        if *.kept > 0 {
+            format!(" besides the {} that stay free (--keep-free)", crate::number::human(*.kept))
+        } else {
+            String::new()
+        }
+    )]
+    Disk {
+        /// Bytes for the bundle.
+        bundle: u64,
+        /// Bytes for the spool file.
+        spool: u64,
+        /// Bytes that memory may hold.
+        memory: u64,
+        /// Bytes that the disk has for us.
+        disk: u64,
+        /// Bytes that stay free.
+        kept: u64,
     },
-    crate::number::human(*.disk)
-)]
-pub struct NoRoom {
-    /// Bytes for the bundle.
-    pub bundle: u64,
-    /// Bytes for the spool file.
-    pub spool: u64,
-    /// Bytes that memory may hold.
-    pub memory: u64,
-    /// Bytes that the disk has.
-    pub disk: u64,
+    /// Memory is too small, and there is no spool file.
+    #[error(
+        "not enough memory: {} are to be copied, memory allows {}, and there is no spool file for \
+         standard output; give a file with -o, more with --memory, or go on with --force and what \
+         fits",
+        crate::number::human(*.wanted),
+        crate::number::human(*.memory)
+    )]
+    Memory {
+        /// Bytes to copy.
+        wanted: u64,
+        /// Bytes that memory may hold.
+        memory: u64,
+    },
 }
 
 /// Divides the need between memory and disk.
 ///
 /// # Errors
 /// [`NoRoom`], unless `force`: then as much as there is room for.
-pub fn plan(need: Need, memory: u64, disk: u64, force: bool) -> Result<Room, NoRoom> {
+pub fn plan(need: Need, memory: u64, disk: Disk, force: bool) -> Result<Room, NoRoom> {
     // The group goes on allocating until it stands still.
     let wanted = if need.memory == 0 { 0 } else { need.memory + need.memory / 10 + 4 * MIB };
     let in_memory = wanted.min(memory);
     let spool = wanted - in_memory;
+    if !disk.spool {
+        if spool > 0 && !force {
+            return Err(NoRoom::Memory { wanted, memory });
+        }
+        return Ok(Room { memory: in_memory, spool: 0 });
+    }
     let bundle = need.bundle();
-    let room = Room { memory: in_memory, spool: disk.saturating_sub(bundle) };
-    if !force && bundle.saturating_add(spool) > disk {
-        return Err(NoRoom { bundle, spool, memory, disk });
+    let room = Room { memory: in_memory, spool: disk.usable.saturating_sub(bundle) };
+    if !force && bundle.saturating_add(spool) > disk.usable {
+        let Disk { usable, kept, .. } = disk;
+        return Err(NoRoom::Disk { bundle, spool, memory, disk: usable, kept });
     }
     Ok(room)
 }
@@ -119,42 +193,63 @@ fn headroom(groups: &str, read: &dyn Fn(&str) -> io::Result<String>) -> Option<u
     least
 }
 
-/// Bytes that are free for us where a file is to be written.
-///
-/// # Errors
-/// The folder does not exist.
-pub fn disk(folder: &Path) -> io::Result<u64> {
-    let found = nix::sys::statvfs::statvfs(folder)?;
-    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn disk(usable: u64) -> Disk {
+        Disk { usable, kept: 0, spool: true }
+    }
 
     #[test]
     fn memory_is_used_before_the_disk() {
         let need = Need { memory: 100 * MIB, modules: 10 * MIB };
         assert_eq!(need.bundle(), 100 * MIB / 3 + 5 * MIB + 16 * MIB);
-        let room = plan(need, 1 << 40, 1 << 40, false).unwrap();
-        let disk = (1 << 40) - need.bundle();
-        assert_eq!(room, Room { memory: 114 * MIB, spool: disk });
-        let room = plan(need, 50 * MIB, 1 << 40, false).unwrap();
-        assert_eq!(room, Room { memory: 50 * MIB, spool: disk });
+        let room = plan(need, 1 << 40, disk(1 << 40), false).unwrap();
+        let spool = (1 << 40) - need.bundle();
+        assert_eq!(room, Room { memory: 114 * MIB, spool });
+        let room = plan(need, 50 * MIB, disk(1 << 40), false).unwrap();
+        assert_eq!(room, Room { memory: 50 * MIB, spool });
     }
 
     #[test]
     fn a_full_disk_is_refused_in_words_or_forced() {
         let need = Need { memory: 300 * MIB, modules: 0 };
-        let error = plan(need, 100 * MIB, 120 * MIB, false).unwrap_err();
+        let kept = Disk { kept: 512 * MIB, ..disk(120 * MIB) };
+        let error = plan(need, 100 * MIB, kept, false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "not enough room: the bundle needs about 116.0 MiB and a spool file 234.0 MiB (memory \
-             allows 100.0 MiB), the disk has 120.0 MiB; give another place with -o, or go on with \
-             --force"
+             allows 100.0 MiB), the disk has 120.0 MiB besides the 512.0 MiB that stay free \
+             (--keep-free); give another place with -o, or go on with --force"
         );
-        let room = plan(need, 100 * MIB, 120 * MIB, true).unwrap();
+        let room = plan(need, 100 * MIB, disk(120 * MIB), true).unwrap();
         assert_eq!(room, Room { memory: 100 * MIB, spool: 4 * MIB });
+    }
+
+    #[test]
+    fn without_a_spool_file_memory_must_do() {
+        let none = Disk { usable: 0, kept: 0, spool: false };
+        let need = Need { memory: 300 * MIB, modules: 0 };
+        assert_eq!(plan(need, 400 * MIB, none, false), Ok(Room { memory: 334 * MIB, spool: 0 }));
+        let error = plan(need, 100 * MIB, none, false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "not enough memory: 334.0 MiB are to be copied, memory allows 100.0 MiB, and there is \
+             no spool file for standard output; give a file with -o, more with --memory, or go on \
+             with --force and what fits"
+        );
+        assert_eq!(plan(need, 100 * MIB, none, true), Ok(Room { memory: 100 * MIB, spool: 0 }));
+    }
+
+    #[test]
+    fn the_margin_suits_small_and_large_disks() {
+        let margin = |total| Space { free: 0, total }.margin();
+        assert_eq!(margin(GIB), GIB / 10);
+        assert_eq!(margin(8 * GIB), 512 * MIB);
+        assert_eq!(margin(40 * GIB), 2 * GIB);
+        assert_eq!(margin(4096 * GIB), 4 * GIB);
+        assert_eq!(margin(0), 0);
     }
 
     #[test]

@@ -1,48 +1,83 @@
-//! The bundle on disk: a tar archive over independent frames, under a temporary name until it is
-//! sealed.
+//! The bundle while it is written: a tar archive over independent frames, encrypted or not, under a
+//! temporary name until it is sealed.
 //!
 //! Every member's SHA-256 goes into the manifest. A part that was written survives a kill: the
-//! frames before it are whole.
+//! frames before it are whole. A member for which there is no room within the limits is left out as
+//! a whole, and the manifest says so; there is always room for the manifest itself.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use bundle::encrypted::{Encrypted, Recipients};
 use bundle::frames::FrameWriter;
 use bundle::{FORMAT_VERSION, GapRecord, Manifest, MemberRecord, SourceRecord, member};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::number::bytes;
+use crate::allowance::{Allowance, Ceiling};
+use crate::number::{bytes, human};
+use crate::outlet::{Gauge, Outlet};
+use crate::place::{Output, Place, PlaceError};
 
 /// The bundle cannot be written.
 #[derive(Debug, Error)]
 pub enum BundleError {
-    /// There is a file of that name.
-    #[error("{0} exists already")]
-    Exists(PathBuf),
-    /// The file cannot be made.
-    #[error("cannot create {0}: {1}")]
-    Create(PathBuf, #[source] io::Error),
+    /// It cannot go where it was to go.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The disk is full, or worse.
     #[error("cannot write {0}: {1}")]
     Write(PathBuf, #[source] io::Error),
+}
+
+/// How a bundle is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manner {
+    /// zstd level.
+    pub(crate) level: i32,
+    /// For whom; nobody: plain.
+    pub(crate) recipients: Recipients,
+    /// How large it may become.
+    pub(crate) ceiling: Ceiling,
 }
 
 /// A bundle being written.
 #[derive(Debug)]
 pub struct Bundle {
     tar: Archive,
-    path: PathBuf,
-    partial: PathBuf,
+    gauge: Gauge,
+    allowance: Allowance,
+    level: i32,
     made: u64,
     manifest: Manifest,
     source: String,
+    left_out: BTreeMap<(String, String), LeftOut>,
 }
 
-struct Archive(tar::Builder<FrameWriter<File>>);
+/// Members that were left out for the same reason.
+#[derive(Clone, Debug, Default)]
+struct LeftOut {
+    first: String,
+    members: u64,
+    bytes: u64,
+}
+
+/// A sealed bundle.
+#[derive(Debug)]
+pub struct Sealed {
+    /// What it is called.
+    pub path: PathBuf,
+    /// Bytes of its file.
+    pub length: u64,
+    /// Its last member.
+    pub manifest: Manifest,
+    /// Why it could not be given its name.
+    pub unnamed: Option<String>,
+}
+
+struct Archive(tar::Builder<FrameWriter<Sink>>);
 
 impl std::fmt::Debug for Archive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,39 +85,97 @@ impl std::fmt::Debug for Archive {
     }
 }
 
+/// What takes the frames.
+enum Sink {
+    Plain(Outlet),
+    Encrypted(Encrypted<Outlet>),
+}
+
+impl Sink {
+    fn finish(self) -> io::Result<Outlet> {
+        match self {
+            Self::Plain(outlet) => Ok(outlet),
+            Self::Encrypted(encrypted) => encrypted.finish(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(outlet) => outlet.write(content),
+            Self::Encrypted(encrypted) => encrypted.write(content),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(outlet) => outlet.flush(),
+            Self::Encrypted(encrypted) => encrypted.flush(),
+        }
+    }
+}
+
+/// Threads that compress.
+fn workers() -> NonZeroUsize {
+    let most = NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN);
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(most)
+}
+
 impl Bundle {
-    /// Creates `PATH.partial`, readable by its owner only.
+    /// A plain bundle without limits: creates `PATH.partial`, readable by its owner only.
     ///
     /// # Errors
-    /// [`BundleError::Exists`] if either name is taken, or the folder cannot be written to.
+    /// Either name is taken, or the folder cannot be written to.
     pub fn create(path: &Path, level: i32) -> Result<Self, BundleError> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        if path.symlink_metadata().is_ok() {
-            return Err(BundleError::Exists(path.to_owned()));
-        }
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&partial);
-        let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => BundleError::Exists(partial.clone()),
-            _ => BundleError::Create(partial.clone(), error),
-        })?;
-        let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let workers = workers.min(NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN));
+        let place = Place::open(&Output::File(path.to_owned()), false)?;
+        Self::begin_at(place, Manner { level, ..Manner::default() })
+    }
+
+    /// Begins a bundle at a place that was opened.
+    pub(crate) fn begin_at(place: Place, manner: Manner) -> Result<Self, BundleError> {
+        let Manner { level, recipients, ceiling } = manner;
+        let outlet = Outlet::create(place)?;
+        let gauge = outlet.gauge();
+        let sink = if recipients.is_empty() {
+            Sink::Plain(outlet)
+        } else {
+            let encrypted = recipients.encrypt(outlet);
+            Sink::Encrypted(encrypted.map_err(|error| BundleError::Write(gauge.partial(), error))?)
+        };
+        let encrypted = matches!(sink, Sink::Encrypted(_));
         Ok(Self {
-            tar: Archive(tar::Builder::new(FrameWriter::new(file, level, workers))),
-            path: path.to_owned(),
-            partial,
+            tar: Archive(tar::Builder::new(FrameWriter::new(sink, level, workers()))),
+            allowance: Allowance::new(ceiling, gauge.clone(), encrypted),
+            gauge,
+            level,
             made: u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0),
             manifest: Manifest { format: FORMAT_VERSION, ..Manifest::default() },
             source: String::new(),
+            left_out: BTreeMap::new(),
         })
     }
 
-    /// The file as it is called until it is sealed.
-    pub fn partial(&self) -> &Path {
-        &self.partial
+    /// What became of the file, for those who cannot finish it: in words, where its content is. A
+    /// file in which nothing could be found is taken away.
+    pub(crate) fn remains(&self) -> String {
+        let partial = self.gauge.partial();
+        let least = if self.allowance.encrypted { 2 << 16 } else { 1 };
+        let usable = self.tar.0.get_ref().frames() > 0 && self.gauge.written() >= least;
+        if !usable && self.gauge.discard() {
+            return "nothing could be written".to_owned();
+        }
+        format!("what was collected is in {}", partial.display())
+    }
+
+    /// The same for a sealing that fails: everything but the end is there by then.
+    pub(crate) fn remains_of_seal(&self) -> String {
+        format!("what was collected is in {}", self.gauge.partial().display())
+    }
+
+    /// Whether a size was given that it must not pass.
+    pub fn is_limited(&self) -> bool {
+        self.allowance.ceiling.most.is_some()
     }
 
     /// What the manifest says so far.
@@ -118,11 +211,61 @@ impl Bundle {
         }
     }
 
-    /// Adds a member of `size` bytes.
+    /// Adds a member of `size` bytes; `content` gives them, more than once if asked. Whether there
+    /// was room for it.
     ///
     /// # Errors
     /// Those of writing; a reader that gives fewer bytes is one.
-    pub fn add(
+    pub fn add<R: Read>(
+        &mut self,
+        path: &str,
+        size: u64,
+        origin: Option<String>,
+        content: impl Fn() -> R,
+    ) -> Result<bool, BundleError> {
+        let first = path == member::HEADER;
+        if let Some(why) = if first { None } else { self.no_room(size, &content)? } {
+            let kept_apart = path.starts_with("shared/") || path.ends_with("/core");
+            let what = if kept_apart { path } else { &self.source };
+            let left_out = self.left_out.entry((what.to_owned(), why)).or_default();
+            if left_out.members == 0 {
+                path.clone_into(&mut left_out.first);
+            }
+            left_out.members += 1;
+            left_out.bytes = left_out.bytes.saturating_add(size);
+            return Ok(false);
+        }
+        self.append(path, size, origin, content())?;
+        Ok(true)
+    }
+
+    /// Why a member of `size` bytes has no room. Where it is not sure to have, it is compressed once
+    /// to see.
+    fn no_room<R: Read>(
+        &mut self,
+        size: u64,
+        content: &impl Fn() -> R,
+    ) -> Result<Option<String>, BundleError> {
+        let entries = bytes(
+            self.manifest.members.len() + self.manifest.gaps.len() + self.manifest.processes.len(),
+        );
+        let writer = self.tar.0.get_ref();
+        let (pending, frames) = (writer.pending(), writer.frames());
+        let Some(left) = self.allowance.left(pending, frames, entries) else { return Ok(None) };
+        if Allowance::at_most(size) <= left.bytes {
+            return Ok(None);
+        }
+        self.checkpoint()?;
+        let frames = self.tar.0.get_ref().frames();
+        let Some(left) = self.allowance.left(0, frames, entries) else { return Ok(None) };
+        if Allowance::at_most(size) <= left.bytes {
+            return Ok(None);
+        }
+        let fits = self.allowance.measure(content(), left.bytes, self.level, workers());
+        Ok((!fits).then_some(left.why))
+    }
+
+    fn append(
         &mut self,
         path: &str,
         size: u64,
@@ -155,7 +298,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// Adds a member from memory.
+    /// Adds a member from memory, if there is room for it.
     ///
     /// # Errors
     /// Those of writing.
@@ -165,7 +308,7 @@ impl Bundle {
         origin: Option<String>,
         content: &[u8],
     ) -> Result<(), BundleError> {
-        self.add(path, bytes(content.len()), origin, content)
+        self.add(path, bytes(content.len()), origin, || content).map(|_| ())
     }
 
     /// Adds a member as JSON.
@@ -197,29 +340,37 @@ impl Bundle {
     }
 
     /// Writes the manifest and the seek table, and waits for the disk. With `rename` the file gets
-    /// its name. Gives its path and length.
+    /// its name.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn seal(mut self, rename: bool) -> Result<(PathBuf, u64, Manifest), BundleError> {
+    pub fn seal(mut self, rename: bool) -> Result<Sealed, BundleError> {
         self.begin("manifest");
+        for ((what, why), left_out) in std::mem::take(&mut self.left_out) {
+            let LeftOut { first, members, bytes } = left_out;
+            let what = match members {
+                1 => format!("{first} ({})", human(bytes)),
+                _ => {
+                    format!("{members} members of {what} ({}), the first is {first}", human(bytes))
+                }
+            };
+            self.gap(what, why);
+        }
         let mut manifest = std::mem::take(&mut self.manifest);
         manifest.finished = jiff::Zoned::now().to_string();
-        self.add_json(member::MANIFEST, &manifest)?;
-        let partial = self.partial;
-        let failed = |error| BundleError::Write(partial.clone(), error);
-        let file = self.tar.0.into_inner().and_then(FrameWriter::finish).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        if !rename {
-            return Ok((partial, length, manifest));
-        }
-        fs::rename(&partial, &self.path).map_err(failed)?;
-        Ok((self.path, length, manifest))
+        let content = serde_json::to_vec_pretty(&manifest);
+        let content = content.map_err(|error| self.write_error(io::Error::other(error)))?;
+        self.append(member::MANIFEST, bytes(content.len()), None, content.as_slice())?;
+        let gauge = self.gauge.clone();
+        let failed = |error| BundleError::Write(gauge.partial(), error);
+        let sink = self.tar.0.into_inner().and_then(FrameWriter::finish).map_err(failed)?;
+        let outlet = sink.finish().map_err(failed)?;
+        let (path, unnamed) = outlet.seal(rename).map_err(failed)?;
+        Ok(Sealed { path, length: gauge.written(), manifest, unnamed })
     }
 
     fn write_error(&self, error: io::Error) -> BundleError {
-        BundleError::Write(self.partial.clone(), error)
+        BundleError::Write(self.gauge.partial(), error)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`take`]; nothing in it writes to a terminal or a disk (but for the spool file), and nothing
 //! hangs for longer than the pause limit. [`Snapshot::write`] puts it into the bundle afterwards.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -18,11 +19,14 @@ use crate::copy::{self, Door, Origin, Run, Saved, Store};
 use crate::corefile::{Parts, StoredPool};
 use crate::estimate::{Estimate, Known, THREADS, survey_all};
 use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
-use crate::number::human;
+use crate::live::Live;
+use crate::mappings::Mapping;
+use crate::number::{human, page_ceil, page_floor};
 use crate::part;
 use crate::pools::{self, Pool};
 use crate::procfs::ThreadFacts;
 use crate::spans::{self, Span};
+use crate::stacks_only;
 use crate::survey::{Choices, Fate, KERNEL_PAGE, Survey};
 use crate::sys;
 use crate::target::Target;
@@ -195,16 +199,44 @@ impl Snapshot {
         bundle: &mut Bundle,
         progress: &dyn Fn(u64),
     ) -> Result<(), BundleError> {
-        let mut stored = BTreeMap::new();
+        let stored =
+            self.pools.iter().map(|(pool, saved)| (pool.key.clone(), stored_pool(pool, saved)));
+        let stored: BTreeMap<_, _> = stored.collect();
+        // Should there not be room for all, registers and stacks come first.
+        let cores_first = bundle.is_limited();
+        if !cores_first {
+            self.write_pools(bundle, progress)?;
+        }
+        for process in &target.processes {
+            self.write_core(process, &stored, bundle)?;
+            progress(bundle.content_length());
+        }
+        if cores_first {
+            self.write_pools(bundle, progress)?;
+        }
+        for gap in &self.gaps {
+            bundle.gap(&gap.what, &gap.why);
+        }
+        for (what, why) in part::LEFT_OUT {
+            let left_out = self.left_out(why);
+            if left_out > 0 {
+                bundle.expected_gap(format!("{what} ({})", human(left_out)), why);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pools(&self, bundle: &mut Bundle, progress: &dyn Fn(u64)) -> Result<(), BundleError> {
         for (pool, saved) in &self.pools {
             let length = saved.length();
             if pool.partial && length == 0 {
-                stored.insert(pool.key.clone(), stored_pool(pool, saved));
                 continue;
             }
-            bundle.add(&pool.member, length, None, saved.reader())?;
+            let added = bundle.add(&pool.member, length, None, || saved.reader())?;
             progress(bundle.content_length());
-            stored.insert(pool.key.clone(), stored_pool(pool, saved));
+            if !added {
+                continue;
+            }
             bundle.manifest().shared.push(SharedRecord {
                 member: pool.member.clone(),
                 name: pool.name.clone(),
@@ -218,19 +250,6 @@ impl Snapshot {
                 bundle.gap(format!("pages of {} ({})", pool.member, pool.name), &**why);
             }
             report_failures(&pool.member, saved, bundle);
-        }
-        for process in &target.processes {
-            self.write_core(process, &stored, bundle)?;
-            progress(bundle.content_length());
-        }
-        for gap in &self.gaps {
-            bundle.gap(&gap.what, &gap.why);
-        }
-        for (what, why) in part::LEFT_OUT {
-            let left_out = self.left_out(why);
-            if left_out > 0 {
-                bundle.expected_gap(format!("{what} ({})", human(left_out)), why);
-            }
         }
         Ok(())
     }
@@ -282,23 +301,33 @@ impl Snapshot {
             bundle.expected_gap(format!("mapping {name} of process {pid} ({size})"), &**device);
         }
         report_failures(&format!("memory of process {pid}"), saved, bundle);
-        let parts = Parts {
-            process: &process.facts,
-            threads: &threads,
-            mappings: &survey.mappings,
-            slices: &survey.slices,
-            saved,
-            pools,
-        };
-        let core = Machine::current().map(|machine| parts.plan(machine));
-        match core {
-            Some(Ok(core)) => {
-                let reader = Cursor::new(&core.plan.prefix).chain(saved.reader());
-                bundle.add(&member::core(pid), core.plan.size, None, reader)?;
+        let lean = |saved: &Saved| saved.within(&stacks(&threads, &survey.mappings), NO_ROOM);
+        let path = member::core(pid);
+        for saved in [Cow::Borrowed(saved), Cow::Owned(lean(saved))] {
+            let parts = Parts {
+                process: &process.facts,
+                threads: &threads,
+                mappings: &survey.mappings,
+                slices: &survey.slices,
+                saved: &saved,
+                pools,
+            };
+            let core = match Machine::current().map(|machine| parts.plan(machine)) {
+                Some(Ok(core)) => core,
+                Some(Err(error)) => {
+                    bundle.gap(format!("core of process {pid}"), error.to_string());
+                    break;
+                }
+                None => {
+                    bundle.gap(format!("core of process {pid}"), "no cores for this machine");
+                    break;
+                }
+            };
+            let content = || Cursor::new(&core.plan.prefix).chain(saved.reader());
+            if bundle.add(&path, core.plan.size, None, content)? {
                 record.bytes = core.bytes;
+                break;
             }
-            Some(Err(error)) => bundle.gap(format!("core of process {pid}"), error.to_string()),
-            None => bundle.gap(format!("core of process {pid}"), "no cores for this machine"),
         }
         bundle.manifest().processes.push(record);
         Ok(())
@@ -345,6 +374,17 @@ fn stored_pool(pool: &Pool, saved: &Saved) -> StoredPool {
 }
 
 /// One gap for each reason.
+/// Why a core has stacks only where there was no room for all.
+const NO_ROOM: &str = "no room for it in the bundle (--max-size, --keep-free)";
+
+/// Pages that the stack traces of these threads need.
+fn stacks(threads: &[FrozenThread], mappings: &[Mapping]) -> Vec<(Span, ())> {
+    let live: Vec<Live> = threads.iter().filter_map(Live::of).collect();
+    let needed = stacks_only::of_threads(&live, mappings, Span::new(0, 0));
+    let pages = needed.iter().map(|span| Span::new(page_floor(span.start), page_ceil(span.end)));
+    spans::merge(pages.collect()).into_iter().map(|span| (span, ())).collect()
+}
+
 fn report_failures(what: &str, saved: &Saved, bundle: &mut Bundle) {
     let mut by_reason: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
     for (span, why) in &saved.failed {

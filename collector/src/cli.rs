@@ -1,7 +1,6 @@
 //! The command line, and what its exit code means: 0 everything was collected, 1 the bundle lacks
 //! something that was to be in it, 2 it could not run or was interrupted.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,9 +12,11 @@ use clap::{CommandFactory, Parser};
 
 use crate::evidence::{WhichModules, Wishes};
 use crate::group::{self, Wanted};
+use crate::limits::LimitOptions;
 use crate::post_mortem::PostMortem;
 use crate::profile;
-use crate::run::{self, Ending};
+use crate::progress;
+use crate::run;
 
 /// Take the evidence of a hung process group before it is restarted.
 ///
@@ -34,7 +35,8 @@ pub struct Options {
     /// The group that runs in this systemd unit
     #[arg(long, group = "which", value_name = "NAME.service")]
     pub unit: Option<String>,
-    /// The bundle's file [default: evidence-HOST-PROGRAM-TIME.tar.zst here]
+    /// The bundle's file, a folder for it, or - for standard output [default:
+    /// evidence-HOST-PROGRAM-TIME.tar.zst here]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Names this collection in the bundle
@@ -111,7 +113,10 @@ pub struct Options {
     /// Say what would be taken, how large it is and what not; take nothing
     #[arg(long, conflicts_with_all = ["samples"])]
     pub list: bool,
-    /// Go on where the disk looks too full
+    /// How long, how large, for whom.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// Go on where the disk looks too full, and in a folder where everybody may rename files
     #[arg(long)]
     pub force: bool,
     /// Say nothing on stderr but errors
@@ -203,18 +208,16 @@ impl Options {
 pub fn main() -> ExitCode {
     let options = Options::parse_or_exit();
     match run::run(&options) {
-        Ok(Ending::Complete) => ExitCode::SUCCESS,
-        Ok(Ending::Incomplete) => ExitCode::from(1),
-        Ok(Ending::Interrupted) => ExitCode::from(2),
+        Ok(ending) => ExitCode::from(ending.code()),
         Err(error) => {
-            writeln!(io::stderr(), "collect-evidence: {error:#}").unwrap_or_default();
+            progress::failed(&options, &error);
             ExitCode::from(2)
         }
     }
 }
 
 /// `512M`, `2G`, `4096`; powers of 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let lower = lower.trim_end_matches("ib").trim_end_matches('b');
     let end = lower.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(lower.len());
@@ -231,7 +234,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too much"))
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
         _ => Err(format!("{text} is no number of seconds above 0")),

@@ -20,6 +20,7 @@ use bundle::PAGE_SIZE;
 use crate::number::{bytes, size};
 use crate::parallel;
 use crate::spans::{self, Span};
+use crate::spool::SpoolFile;
 use crate::sys::{self, Reserve, Window};
 
 /// The most bytes that are copied in one piece.
@@ -106,17 +107,17 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Spool {
-    file: Arc<File>,
+    file: Arc<SpoolFile>,
     used: u64,
     limit: u64,
 }
 
 impl Store {
-    /// Reserves `memory` bytes now; `spool` is a file and the most bytes it may take.
+    /// Reserves `memory` bytes now; `spool` is the most bytes that its file may take.
     ///
     /// # Errors
     /// The memory is not to be had.
-    pub fn new(memory: u64, spool: Option<(File, u64)>) -> io::Result<Self> {
+    pub fn new(memory: u64, spool: Option<(SpoolFile, u64)>) -> io::Result<Self> {
         let reserve = Reserve::new(size(memory))?;
         let spool = spool.map(|(file, limit)| Spool { file: Arc::new(file), used: 0, limit });
         Ok(Self { reserve, spool })
@@ -145,7 +146,7 @@ impl Store {
 #[derive(Debug)]
 enum Place {
     Memory(Window),
-    Spool { file: Arc<File>, at: u64, length: u64 },
+    Spool { file: Arc<SpoolFile>, at: u64, length: u64 },
 }
 
 impl Place {
@@ -164,7 +165,7 @@ impl Place {
                 into.copy_from_slice(source.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
-            Self::Spool { file, at, .. } => file.read_exact_at(into, at + offset),
+            Self::Spool { file, at, .. } => file.read_at(into, at + offset),
         }
     }
 }
@@ -199,6 +200,24 @@ impl Saved {
     /// Bytes that were copied.
     pub fn length(&self) -> u64 {
         self.stored.iter().map(|stored| stored.span.length()).sum()
+    }
+
+    /// What of it lies in `parts`; the rest is not saved, and why.
+    pub fn within(&self, parts: &[(Span, ())], why: &str) -> Self {
+        let why: Arc<str> = why.into();
+        let mut kept = Self { stored: Vec::new(), failed: self.failed.clone() };
+        for stored in &self.stored {
+            for (span, inside) in spans::split(stored.span, parts) {
+                if inside.is_some() {
+                    let offset = stored.offset + (span.start - stored.span.start);
+                    kept.stored.push(Stored { span, place: Arc::clone(&stored.place), offset });
+                } else {
+                    kept.failed.push((span, Arc::clone(&why)));
+                }
+            }
+        }
+        kept.failed.sort_by_key(|(span, _)| *span);
+        kept
     }
 
     /// All copied bytes, one after the other.
@@ -371,7 +390,7 @@ fn copy_piece(mut piece: Piece) -> (Place, Failures) {
         Place::Spool { file, at, length } => {
             let mut buffer = vec![0; size(*length)];
             let mut failed = fill(&piece.runs, &mut buffer);
-            if let Err(error) = file.write_all_at(&buffer, *at) {
+            if let Err(error) = file.write_at(&mut buffer, *at) {
                 let why: Arc<str> = format!("the spool file: {error}").into();
                 let spans = piece.runs.iter().map(|run| Span::new(run.at, run.at + run.length));
                 failed = spans.map(|span| (span, Arc::clone(&why))).collect();
@@ -470,7 +489,7 @@ mod tests {
     fn memory_first_then_the_spool_file_then_nothing() {
         let (one, two) = (content(3, 300), content(90, 20));
         let objects = [vec![run_of(&one, 0x1000)], vec![run_of(&two, 0x0)]];
-        let spool = tempfile::tempfile().unwrap();
+        let spool = SpoolFile::plain(tempfile::tempfile().unwrap());
         let mut store = Store::new(200 * PAGE_SIZE, Some((spool, 110 * PAGE_SIZE))).unwrap();
         let saved = copy(&objects, &mut store, 2, &|| None);
         assert_eq!(saved[0].failed, []);
@@ -479,6 +498,18 @@ mod tests {
         let [(span, why)] = saved[1].failed.as_slice() else { panic!("{:?}", saved[1].failed) };
         assert_eq!(*span, Span::new(10 * 4096, 20 * 4096));
         assert!(why.contains("no room"), "{why}");
+    }
+
+    #[test]
+    fn a_part_of_what_was_saved_keeps_its_bytes() {
+        let source = content(9, 10);
+        let mut store = Store::new(100 * PAGE_SIZE, None).unwrap();
+        let saved = &copy(&[vec![run_of(&source, 0x1000)]], &mut store, 1, &|| None)[0];
+        let page = |start: u64, end: u64| Span::new(start << 12, end << 12);
+        let kept = saved.within(&[(page(0, 2), ()), (page(4, 6), ())], "no room");
+        assert!(read_all(&kept) == [&source[..4096], &source[3 * 4096..5 * 4096]].concat());
+        let gaps = [page(2, 4), page(6, 11)].map(|span| (span, "no room".into()));
+        assert_eq!(kept.failed, gaps);
     }
 
     #[test]

@@ -19,14 +19,22 @@ use crate::header;
 use crate::number::human;
 use crate::privilege::Rights;
 use crate::profile;
-use crate::progress::Progress;
+use crate::progress::{Event, Progress, Step};
 use crate::run::Order;
 use crate::schedule;
 use crate::summary::milliseconds;
 use crate::survey::Choices;
-use crate::sys;
+use crate::sys::{self, Disks};
 use crate::target::Target;
 use crate::verdict::{self, Verdict};
+
+/// While the group stands still, the sooner we are done the better.
+const NICE_FROZEN: i32 = -10;
+/// Afterwards everybody else comes first. Not 19 and not `SCHED_IDLE`: on a host where every CPU is
+/// pegged, we would never end.
+const NICE_AFTER: i32 = 10;
+/// Memory is copied for so long even if the deadline of the run has passed.
+const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What stays the same while one bundle is filled.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +103,7 @@ impl Job<'_> {
         };
         let early = Arc::new(context(&target, std::collections::BTreeMap::new()));
         let sampled = Instant::now();
+        progress.phase(Step::BeforeFreeze);
         self.run_sources(Phase::BeforeFreeze, &early, bundle, &progress)?;
         bundle.checkpoint()?;
 
@@ -120,8 +129,10 @@ impl Job<'_> {
         bundle.checkpoint()?;
 
         if self.brief.is_none() {
-            schedule::wait_until(sampled + Duration::from_millis(self.options.sample_gap));
+            let second = sampled + Duration::from_millis(self.options.sample_gap);
+            schedule::wait_until(second.min(self.until()));
         }
+        progress.phase(Step::AfterThaw);
         let late = Arc::new(context(&target, std::mem::take(&mut snapshot.surveys)));
         self.run_sources(Phase::AfterThaw, &late, bundle, &progress)?;
         if self.brief.is_some() {
@@ -129,6 +140,7 @@ impl Job<'_> {
             bundle.begin("collector");
             bundle.add_json(member::SAMPLE_TIMES, &*evidence::times(&late))?;
         }
+        progress.phase(Step::Seal);
         let verdict = verdict::first_look(&target, &board);
         let frozen = snapshot.frozen.unwrap_or(ready);
         Ok(Filled { frozen, preparation: took, verdict, snapshot, target })
@@ -147,21 +159,35 @@ impl Job<'_> {
                 break;
             }
             if let Some(why) = self.unwanted(*source) {
-                bundle.record(SourceRecord {
-                    name: source.name().to_owned(),
-                    phase,
-                    started: jiff::Zoned::now().to_string(),
-                    micros: 0,
-                    outcome: Outcome::Skipped { why: why.into() },
-                });
+                record_skipped(*source, why.to_owned(), bundle);
+                continue;
+            }
+            if Instant::now() >= self.until() {
+                let why = self.not_asked();
+                bundle.gap(source.name(), &why);
+                record_skipped(*source, why, bundle);
                 continue;
             }
             let before = bundle.content_length();
-            evidence::run(*source, context, bundle)?;
-            let length = human(bundle.content_length().saturating_sub(before));
-            progress.line(format_args!("{}: {length}", source.name()));
+            let outcome = evidence::run(*source, context, bundle, self.until())?;
+            let bytes = bundle.content_length().saturating_sub(before);
+            progress.source(source.name(), bytes, &outcome);
         }
         Ok(())
+    }
+
+    /// When no source is asked any more.
+    fn until(self) -> Instant {
+        let deadline = self.options.limits.deadline();
+        self.begun.checked_add(deadline).unwrap_or(self.begun)
+    }
+
+    fn left(self) -> Duration {
+        self.until().saturating_duration_since(Instant::now())
+    }
+
+    fn not_asked(self) -> String {
+        format!("not asked: {} s had passed (--deadline)", self.options.limits.deadline)
     }
 
     /// Why a source is not asked.
@@ -217,14 +243,20 @@ impl Job<'_> {
         }
         let limits = Limits {
             stop: Duration::from_millis(options.stop_timeout),
-            pause: options.pause_limit(),
+            pause: options.pause_limit().min(self.left().max(LEAST_PAUSE)),
         };
+        progress.phase(Step::Frozen);
         progress.line(format_args!("freezing {} processes", target.processes.len()));
+        sys::set_nice(NICE_FROZEN);
+        sys::set_disks(Disks::Equal);
         let frozen = Instant::now();
         if let Some(series) = &mut bundle.manifest().series {
             series.frozen_monotonic_ns = Some(sys::monotonic());
         }
-        let mut snapshot = match capture::take(target, estimate, &mut store, choices, limits) {
+        let taken = capture::take(target, estimate, &mut store, choices, limits);
+        sys::set_nice(NICE_AFTER);
+        sys::set_disks(Disks::Last);
+        let mut snapshot = match taken {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 progress.line(format_args!("cannot freeze: {error}"));
@@ -234,13 +266,16 @@ impl Job<'_> {
         };
         snapshot.frozen = Some(frozen);
         let longest = snapshot.longest_pause().map(|pause| pause.length).unwrap_or_default();
-        progress.line(format_args!(
-            "thawed: {} processes, {} threads stood still for at most {}",
-            snapshot.pauses.len(),
-            snapshot.threads.iter().filter(|thread| thread.unstopped.is_none()).count(),
-            milliseconds(longest)
-        ));
-        let (copied, time) = snapshot.copied;
+        let (processes, (copied, time)) = (snapshot.pauses.len(), snapshot.copied);
+        let threads = snapshot.threads.iter().filter(|thread| thread.unstopped.is_none()).count();
+        let pause_micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        progress.tell(
+            &Event::Thawed { processes, threads, pause_micros, copied_bytes: copied },
+            format_args!(
+                "thawed: {processes} processes, {threads} threads stood still for at most {}",
+                milliseconds(longest)
+            ),
+        );
         let rate = f64_of(copied) / time.as_secs_f64().max(0.000_001);
         progress.line(format_args!(
             "copied {} ({copied} bytes) in {}, {}/s",
@@ -250,6 +285,7 @@ impl Job<'_> {
         ));
 
         let at = bundle.content_length();
+        progress.phase(Step::Memory);
         progress.start(snapshot.length());
         let writing = Instant::now();
         let result = snapshot.write(target, bundle, &|bytes| progress.at(bytes.saturating_sub(at)));
@@ -272,6 +308,16 @@ impl Job<'_> {
         );
         Ok(snapshot)
     }
+}
+
+fn record_skipped(source: &dyn Source, why: String, bundle: &mut Bundle) {
+    bundle.record(SourceRecord {
+        name: source.name().to_owned(),
+        phase: source.phase(),
+        started: jiff::Zoned::now().to_string(),
+        micros: 0,
+        outcome: Outcome::Skipped { why },
+    });
 }
 
 /// For rates only: precision does not matter.

@@ -1,20 +1,23 @@
 //! What a bundle is called and what its first member says.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use bundle::{FORMAT_VERSION, Header, Holds};
 
 use crate::cli::Options;
 use crate::evidence::{Brief, WhichModules};
+use crate::place::Output;
 use crate::run::Order;
 use crate::target::Target;
 
-/// `evidence-HOST-PROGRAM-TIME.tar.zst` in the current folder.
-pub(crate) fn default_path(target: &Target) -> PathBuf {
+/// What the operator named, or `evidence-HOST-PROGRAM-TIME.tar.zst` in a folder.
+pub(crate) fn output(options: &Options, target: &Target) -> Output {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    let name = format!("evidence-{}-{}-{time}.tar.zst", kernel_text("hostname"), target.program);
-    PathBuf::from(name.replace(['/', ' '], "_"))
+    let age = if options.limits.is_encrypted() { ".age" } else { "" };
+    let host = kernel_text("hostname");
+    let name = format!("evidence-{host}-{}-{time}.tar.zst{age}", target.program);
+    Output::new(options.output.as_deref(), Path::new(&name.replace(['/', ' '], "_")))
 }
 
 fn kernel_text(name: &str) -> String {

@@ -11,8 +11,9 @@
 //!   leaves out; [`stacks_only`], `stacks_survey`: what stack traces need, and no more. `program`,
 //!   `link_map`: what they read of a process for that.
 //! - [`freeze`], [`registers`], [`live`]: all threads stand still, and are let go on every path.
-//! - [`copy`]: existing pages to memory or to a spool file. [`capture`] leads the frozen part.
-//! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive.
+//! - [`copy`]: existing pages to memory or to a `spool` file. [`capture`] leads the frozen part.
+//! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive. [`place`], `outlet`:
+//!   where it goes. `limits`, `allowance`: how long it may take, and how large it may become.
 //! - [`files`]: files as the target sees them. [`evidence`]: one source for each kind of evidence;
 //!   [`profile`]: which program is asked for which. [`board`]: what they note in passing, `watch` of
 //!   threads; `verdict`: the first words on it. `kamailio`: what is known of that program.
@@ -20,6 +21,7 @@
 //!
 //! A part that fails costs only itself and leaves a gap record in the manifest.
 
+mod allowance;
 pub mod arch;
 pub mod board;
 pub mod budget;
@@ -41,15 +43,18 @@ mod header;
 mod host;
 mod kamailio;
 pub mod known;
+mod limits;
 mod link_map;
 mod list;
 pub mod live;
 mod logs;
 pub mod mappings;
 mod number;
+mod outlet;
 pub mod pages;
 mod parallel;
 pub mod part;
+pub mod place;
 pub mod pools;
 pub mod pools_only;
 pub mod post_mortem;
@@ -64,6 +69,7 @@ pub mod run;
 mod schedule;
 mod series;
 pub mod spans;
+mod spool;
 pub mod stacks_only;
 mod stacks_survey;
 mod summary;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bundle::Phase;
 
-use crate::budget;
+use crate::budget::Disk;
 use crate::cli::Options;
 use crate::estimate::{self, Estimate};
 use crate::evidence::{Context, Preview, Source};
 use crate::header;
 use crate::number::human;
 use crate::part::Part;
+use crate::place::Place;
 use crate::privilege::Rights;
 use crate::profile;
 use crate::room;
@@ -50,11 +51,18 @@ pub(crate) fn list(options: &Options, target: &Target) -> String {
     text += &phase("After the thaw", Phase::AfterThaw, options, &context);
     text += &left_out(options, &rights);
     let need = room::need(options, &estimate).bundle();
-    let path = options.output.clone().unwrap_or_else(|| header::default_path(target));
-    let room = budget::disk(room::folder(&path)).map_or_else(
-        |error| format!("its folder cannot be written to: {error}"),
-        |room| format!("its disk has {} free", human(room)),
-    );
+    let place = Place::open(&header::output(options, target), options.force);
+    let place = place.map_err(|error| error.to_string());
+    let disk = place.and_then(|place| {
+        room::disk(options, &place).map_err(|error| format!("how full its disk is: {error}"))
+    });
+    let room = match disk {
+        Err(words) => words,
+        Ok(disk) if !disk.spool => "it goes to standard output".to_owned(),
+        Ok(Disk { usable, kept, .. }) => {
+            format!("its disk has {} besides {} that stay free", human(usable), human(kept))
+        }
+    };
     text + &format!("The bundle needs at most about {}; {room}\n", human(need))
 }
 

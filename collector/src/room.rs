@@ -1,14 +1,15 @@
 //! Room for a collection, in memory and on the disk.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 
-use crate::budget::{self, Need};
+use crate::allowance::Ceiling;
+use crate::budget::{self, Disk, Need, Space};
 use crate::cli::Options;
 use crate::copy::Store;
 use crate::estimate::Estimate;
 use crate::evidence::WhichModules;
+use crate::place::Place;
+use crate::spool::SpoolFile;
 
 /// Room for the copy, all of it before the freeze.
 ///
@@ -17,11 +18,9 @@ use crate::evidence::WhichModules;
 pub(crate) fn reserve(
     options: &Options,
     estimate: &Estimate,
-    path: &Path,
+    place: &Place,
 ) -> anyhow::Result<Store> {
-    let folder = folder(path);
-    let disk = budget::disk(folder)
-        .with_context(|| format!("cannot write to the folder {}", folder.display()))?;
+    let disk = disk(options, place).context("how full the disk is")?;
     let need = need(options, estimate);
     let most = options.memory.unwrap_or_else(budget::memory);
     let room = budget::plan(need, most, disk, options.force)?;
@@ -29,7 +28,14 @@ pub(crate) fn reserve(
     // spool file behind it, empty as long as nobody needs it.
     let spool = match room.spool {
         0 => None,
-        limit => Some((tempfile::tempfile_in(folder).context("no spool file")?, limit)),
+        limit => match place.spool().context("no spool file")? {
+            // Nothing of an encrypted bundle lies on the disk as plain text.
+            Some(file) if options.limits.is_encrypted() => {
+                Some((SpoolFile::encrypted(file).context("no key for the spool file")?, limit))
+            }
+            Some(file) => Some((SpoolFile::plain(file), limit)),
+            None => None,
+        },
     };
     Store::new(room.memory, spool).context("the memory for the copy is not to be had")
 }
@@ -43,11 +49,30 @@ pub(crate) fn need(options: &Options, estimate: &Estimate) -> Need {
     Need { memory: estimate.bytes, modules }
 }
 
-/// The folder of the bundle `path`.
-pub(crate) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+/// What the bundle's disk has for us.
+pub(crate) fn disk(options: &Options, place: &Place) -> std::io::Result<Disk> {
+    Ok(match place.space()? {
+        None => Disk { usable: 0, kept: 0, spool: false },
+        Some(space) => {
+            let kept = kept_free(options, space);
+            Disk { usable: space.free.saturating_sub(kept), kept, spool: true }
+        }
+    })
+}
+
+/// What the bundle must not pass.
+pub(crate) fn ceiling(options: &Options, place: &Place) -> Ceiling {
+    let space = place.space().ok().flatten();
+    let keep_free = space.map_or(0, |space| kept_free(options, space));
+    Ceiling { most: options.limits.max_size, keep_free }
+}
+
+/// Bytes that are to stay free on the bundle's file system.
+fn kept_free(options: &Options, space: Space) -> u64 {
+    match options.limits.keep_free {
+        Some(wanted) => wanted,
+        None if options.force => 0,
+        None => space.margin(),
     }
 }
 

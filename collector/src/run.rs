@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use bundle::{Holds, Manifest, Outcome, Redaction, Series, member};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::bundle_writer::Bundle;
+use crate::bundle_writer::{Bundle, Manner, Sealed};
 use crate::capture::Snapshot;
 use crate::cli::Options;
 use crate::estimate::{self, Estimate};
@@ -23,6 +23,7 @@ use crate::header;
 use crate::list;
 use crate::number::human;
 use crate::part::Part;
+use crate::place::{Output, Place};
 use crate::post_mortem;
 use crate::privilege::Rights;
 use crate::profile;
@@ -46,6 +47,26 @@ pub enum Ending {
     Incomplete,
     /// The operator ended it.
     Interrupted,
+}
+
+impl Ending {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::Incomplete => 1,
+            Self::Interrupted => 2,
+        }
+    }
+
+    /// Its name in the JSON lines.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// Collects: one bundle, or a series of them.
@@ -76,10 +97,13 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
         summary::say(&list::list(options, &target));
         return Ok(Ending::Complete);
     }
-    let path = options.output.clone().unwrap_or_else(|| header::default_path(&target));
-    let order = Order { target, path, holds: options.holds(), sample: None };
+    let output = header::output(options, &target);
+    let order = Order { target, output, holds: options.holds(), sample: None };
+    let output = order.output.clone();
     let collected = collect(options, order, &trace)?;
-    summary::say(&(summary::of(&collected) + &summary::verdict(&collected, collected.ending)));
+    let text = summary::of(&collected) + &summary::verdict(&collected, collected.ending);
+    Progress::new(options, None).event(&summary::end(&collected, &text));
+    summary::tell(options, &output, &text);
     Ok(collected.ending)
 }
 
@@ -87,7 +111,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ending> {
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) target: Target,
-    pub(crate) path: PathBuf,
+    pub(crate) output: Output,
     /// How much of the memory.
     pub(crate) holds: Holds,
     pub(crate) sample: Option<Sample>,
@@ -121,6 +145,8 @@ impl Order {
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) path: PathBuf,
+    /// Why that is not the name that was wanted.
+    pub(crate) unnamed: Option<String>,
     /// In bytes.
     pub(crate) length: u64,
     pub(crate) manifest: Manifest,
@@ -145,16 +171,12 @@ pub(crate) struct Collected {
 /// There is no room, or no place to write to.
 pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow::Result<Collected> {
     let begun = Instant::now();
-    // Of a series only the last one is worth more than a line.
-    let earlier = order.series().is_some_and(|series| series.number < series.of);
-    let progress = Progress::new(options.quiet || earlier);
+    // Whoever can not be written for is told so before anything is touched.
+    let recipients = options.limits.recipients()?;
+    let place = Place::open(&order.output, options.force)?;
+    let progress = Progress::new(options, order.series());
     let target = &order.target;
-    progress.line(format_args!(
-        "{}: {} processes, main {}",
-        target.program,
-        target.processes.len(),
-        target.main
-    ));
+    progress.begin(target, &order.output, !recipients.is_empty());
     let rights = Rights::of(target);
     let scope = header::scope(options, order.holds, order.brief());
     let part = Part::find(order.holds, target.main);
@@ -162,33 +184,37 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let with_memory = !options.no_memory && rights.refused < target.processes.len();
     let estimate =
         if with_memory { estimate::estimate(target, choices) } else { Estimate::default() };
-    let store = room::reserve(options, &estimate, &order.path)?;
+    let store = room::reserve(options, &estimate, &place)?;
     if with_memory {
         progress.line(format_args!("about {} to copy", human(estimate.bytes)));
     }
 
-    let mut bundle = Bundle::create(&order.path, options.level)?;
-    let partial = bundle.partial().to_owned();
+    let ceiling = room::ceiling(options, &place);
+    let manner = Manner { level: options.level, recipients, ceiling };
+    let mut bundle = Bundle::begin_at(place, manner)?;
     let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
     let filled = job.fill(order, estimate, store, &mut bundle, progress);
-    let filled = filled.with_context(|| format!("what was collected is in {}", partial.display()));
+    let filled = filled.and_then(|filled| {
+        finish(&mut bundle, trace)?;
+        Ok(filled)
+    });
+    let filled = filled.with_context(|| bundle.remains());
     let Filled { snapshot, target, frozen, preparation, verdict } = filled?;
 
-    bundle.begin("collector");
-    bundle.add_bytes(member::TRACE, None, &trace.lines())?;
-    let none: [Redaction; 0] = [];
-    bundle.add_json(member::REDACTIONS, &none)?;
     let interrupted = sys::interrupted();
     if interrupted {
         bundle.gap("everything after the interrupt", "the operator interrupted the collection");
     }
-    let (path, length, manifest) = bundle.seal(!interrupted)?;
+    let what_is_left = bundle.remains_of_seal();
+    let sealed = bundle.seal(!interrupted);
+    let Sealed { path, length, manifest, unnamed } = sealed.context(what_is_left)?;
     let ending = match (interrupted, is_complete(&manifest, &rights, part)) {
         (true, _) => Ending::Interrupted,
-        (false, true) => Ending::Complete,
-        (false, false) => Ending::Incomplete,
+        (false, true) if unnamed.is_none() => Ending::Complete,
+        (false, _) => Ending::Incomplete,
     };
     Ok(Collected {
+        unnamed,
         path,
         length,
         manifest,
@@ -201,6 +227,15 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         verdict,
         took: begun.elapsed(),
     })
+}
+
+/// The last members before the manifest.
+pub(crate) fn finish(bundle: &mut Bundle, trace: &Trace) -> anyhow::Result<()> {
+    bundle.begin("collector");
+    bundle.add_bytes(member::TRACE, None, &trace.lines())?;
+    let none: [Redaction; 0] = [];
+    bundle.add_json(member::REDACTIONS, &none)?;
+    Ok(())
 }
 
 /// The group that is wanted, as it is now.

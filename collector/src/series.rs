@@ -17,6 +17,7 @@ use bundle::Series;
 use crate::cli::{Earlier, Options};
 use crate::group::Wanted;
 use crate::header;
+use crate::place::Output;
 use crate::procfs::{self, Stat};
 use crate::progress::Progress;
 use crate::run::{self, Collected, Ending, Order, Sample};
@@ -36,11 +37,13 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
         "--earlier pools: the memory of {} is its C heap; only Kamailio has pools",
         target.program
     );
-    let output = options.output.clone().unwrap_or_else(|| header::default_path(&target));
+    let Output::File(output) = header::output(options, &target) else {
+        anyhow::bail!("a series has several files: standard output cannot take them");
+    };
     let paths = paths(&output, options.samples)?;
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let id = format!("{}-{time}-{}", target.program, std::process::id());
-    Progress::new(options.quiet).line(format_args!(
+    Progress::new(options, None).line(format_args!(
         "{}: {} processes, main {}; {} samples, {} s apart",
         target.program,
         target.processes.len(),
@@ -168,7 +171,8 @@ impl Samples<'_> {
         };
         let due = self.schedule.as_mut().map(|schedule| schedule.next(Instant::now()));
         let holds = series.holds;
-        let order = Order { target, path, holds, sample: Some(Sample { series, due }) };
+        let output = Output::File(path);
+        let order = Order { target, output, holds, sample: Some(Sample { series, due }) };
         let collected = run::collect(self.options, order, self.trace)?;
         // What is traced from here on belongs to the next one.
         self.trace.clear();
@@ -223,7 +227,7 @@ fn paths(output: &Path, samples: u32) -> anyhow::Result<Vec<PathBuf>> {
         format!("{} is no name for the files of a series; give one with -o", output.display())
     })?;
     let file = file.to_string_lossy();
-    let known = [".tar.zst", ".tzst", ".zst"];
+    let known = [".tar.zst.age", ".tar.zst", ".tzst", ".zst"];
     let ending = known.into_iter().find(|ending| file.ends_with(ending)).unwrap_or("");
     let name = file.strip_suffix(ending).unwrap_or(&file);
     let digits = samples.to_string().len();

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use bundle::Outcome;
 
+use crate::cli::Options;
+use crate::limits::Form;
 use crate::number::human;
+use crate::place::Output;
+use crate::progress::Event;
 use crate::run::{Collected, Ending};
 
 /// Lines on what is missing.
@@ -62,7 +66,23 @@ pub(crate) fn of(collected: &Collected) -> String {
     for (index, line) in collected.verdict.lines.iter().enumerate() {
         text += &format!("{} {line}\n", if index == 0 { "first look:" } else { "           " });
     }
+    if let Some(words) = &collected.unnamed {
+        text += &format!("not renamed: {words}\n");
+    }
     text + &format!("bundle: {}\n", file(collected))
+}
+
+/// The last event.
+pub(crate) fn end<'a>(collected: &Collected, text: &'a str) -> Event<'a> {
+    let pause = collected.snapshot.longest_pause().map(|pause| pause.length);
+    Event::End {
+        ending: collected.ending.name(),
+        exit_code: collected.ending.code(),
+        path: collected.path.display().to_string(),
+        bytes: collected.length,
+        pause_micros: pause.map(|pause| u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)),
+        lines: text.lines().collect(),
+    }
 }
 
 /// What the operator may do now.
@@ -106,6 +126,16 @@ fn file(collected: &Collected) -> String {
 /// Writes to stdout. A broken pipe is no error.
 pub(crate) fn say(text: &str) {
     io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// Writes to stdout, unless the bundle itself goes there: then to stderr, where neither a program nor
+/// nobody reads that.
+pub(crate) fn tell(options: &Options, output: &Output, text: &str) {
+    if *output != Output::Stream {
+        say(text);
+    } else if !options.quiet && options.limits.progress == Form::Lines {
+        io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+    }
 }
 
 /// `12.8 ms`

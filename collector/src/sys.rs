@@ -52,6 +52,43 @@ pub(crate) fn detach(tid: u32, signal: i32) -> io::Result<()> {
     })
 }
 
+/// Sets the nice value of the calling thread, which those that it starts inherit. Best effort: below
+/// 0 only root may go.
+pub(crate) fn set_nice(nice: i32) {
+    // SAFETY: no pointers; 0 is the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if result != 0 {
+        tracing::debug!(nice, error = %io::Error::last_os_error(), "setpriority");
+    }
+}
+
+/// How the disks serve us, where their scheduler knows priorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disks {
+    /// Like everybody.
+    Equal,
+    /// Everybody else first: the lowest of the best-effort class. What is idle only may wait for
+    /// ever on a saturated disk.
+    Last,
+}
+
+/// Sets the I/O priority of the calling thread, which those that it starts inherit. Best effort.
+pub(crate) fn set_disks(disks: Disks) {
+    /// `IOPRIO_WHO_PROCESS`
+    const PROCESS: c_int = 1;
+    let priority: c_int = match disks {
+        // IOPRIO_CLASS_NONE: as the nice value says.
+        Disks::Equal => 0,
+        // IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)
+        Disks::Last => (2 << 13) | 7,
+    };
+    // SAFETY: no pointers; 0 is the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, priority) };
+    if result != 0 {
+        tracing::debug!(?disks, error = %io::Error::last_os_error(), "ioprio_set");
+    }
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds.
 pub(crate) fn monotonic() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

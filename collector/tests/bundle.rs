@@ -233,7 +233,7 @@ fn without_privilege_it_says_what_is_missing_and_collects_the_rest() {
     use std::os::unix::fs::PermissionsExt;
     let victim = Victim::start(&["threads", "1"]);
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let program = folder.path().join("collect-evidence");
     fs::copy(env!("CARGO_BIN_EXE_collect-evidence"), &program).unwrap();
     let file = folder.path().join("b.tar.zst");

@@ -279,7 +279,7 @@ impl Drawer {
     }
 }
 
-/// Runs one source to its end or to its deadline.
+/// Runs one source to its end or to its deadline, or until that of the whole run.
 ///
 /// # Errors
 /// Only those of writing the bundle.
@@ -287,7 +287,8 @@ pub fn run(
     source: &'static dyn Source,
     context: &Arc<Context>,
     bundle: &mut Bundle,
-) -> Result<(), BundleError> {
+    until: Instant,
+) -> Result<Outcome, BundleError> {
     let started = jiff::Zoned::now().to_string();
     let begun = Instant::now();
     let (sender, receiver) = mpsc::sync_channel(4);
@@ -301,9 +302,9 @@ pub fn run(
         result
     });
     bundle.begin(source.name());
-    let deadline = source.deadline();
     let ended = loop {
-        match receiver.recv_timeout(deadline) {
+        let left = until.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(source.deadline().min(left)) {
             Ok(
                 Message::Text { path, origin, content } | Message::Raw { path, origin, content },
             ) => bundle.add_bytes(&path, origin, &content)?,
@@ -317,7 +318,9 @@ pub fn run(
     let outcome = match worker {
         Err(error) => Outcome::Failed { error: format!("no thread for it: {error}") },
         Ok(_) if !ended => {
-            Outcome::TimedOut { after_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) }
+            // Its silence, or all the time that was left for it.
+            let waited = begun.elapsed().min(source.deadline());
+            Outcome::TimedOut { after_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
         }
         Ok(worker) => match worker.join() {
             Ok(Ok(())) => Outcome::Collected,
@@ -327,8 +330,9 @@ pub fn run(
     };
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     let name = source.name().to_owned();
-    bundle.record(SourceRecord { name, phase: source.phase(), started, micros, outcome });
-    Ok(())
+    let phase = source.phase();
+    bundle.record(SourceRecord { name, phase, started, micros, outcome: outcome.clone() });
+    Ok(outcome)
 }
 
 #[cfg(test)]
@@ -362,8 +366,9 @@ mod tests {
         static HANGS: Hangs = Hangs;
         let folder = tempfile::tempdir().unwrap();
         let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
-        run(&HANGS, &Arc::default(), &mut bundle).unwrap();
-        let (_, _, manifest) = bundle.seal(true).unwrap();
+        let later = Instant::now() + Duration::from_secs(60);
+        run(&HANGS, &Arc::default(), &mut bundle, later).unwrap();
+        let manifest = bundle.seal(true).unwrap().manifest;
         assert_eq!(manifest.members[0].path, "system/before");
         assert_eq!(manifest.sources[0].outcome, Outcome::TimedOut { after_ms: 2000 });
     }

@@ -153,6 +153,7 @@ fn is_file(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Instant;
 
     use super::*;
     use crate::bundle_writer::Bundle;
@@ -172,8 +173,9 @@ mod tests {
             ..Context::default()
         };
         let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
-        super::super::run(&SOURCE, &Arc::new(context), &mut bundle).unwrap();
-        let (_, _, manifest) = bundle.seal(true).unwrap();
+        let later = Instant::now() + Duration::from_secs(60);
+        super::super::run(&SOURCE, &Arc::new(context), &mut bundle, later).unwrap();
+        let manifest = bundle.seal(true).unwrap().manifest;
         let gap = |gap: bundle::GapRecord| (gap.what, gap.why, gap.expected);
         let members = manifest.members.into_iter().map(|member| member.path);
         let members = members.filter(|path| path.starts_with("modules/")).collect();

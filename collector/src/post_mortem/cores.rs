@@ -1,7 +1,9 @@
 //! Chosen cores, written into the bundle as they are.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use bundle::{ProcessRecord, member};
@@ -53,9 +55,10 @@ impl Writer<'_> {
             }
         };
         let name = member::core(pid);
-        let mut reader = Sparse::new(&file, facts.length);
-        self.bundle.add(&name, facts.length, Some(path.clone()), &mut reader)?;
-        if let Some((at, why)) = reader.failed {
+        let failed = RefCell::new(None);
+        let content = || Watched { sparse: Sparse::new(&file, facts.length), failed: &failed };
+        let added = self.bundle.add(&name, facts.length, Some(path.clone()), content)?;
+        if let Some((at, why)) = failed.take() {
             self.bundle.gap(format!("{what} from byte {at} on (zeroes stand for it)"), why);
         }
         if facts.lost() > 0 {
@@ -69,7 +72,10 @@ impl Writer<'_> {
             self.bundle.gap(format!("proof that {what} is the wanted program's"), why);
         }
         self.bundle.manifest().processes.push(record(candidate, &facts, pid));
-        let report = CoreReport { member: Some(name), ..CoreReport::of(&candidate.found, &facts) };
+        let report = CoreReport {
+            member: added.then_some(name),
+            ..CoreReport::of(&candidate.found, &facts)
+        };
         Ok(Some((facts, report)))
     }
 
@@ -80,7 +86,8 @@ impl Writer<'_> {
     ) -> Result<(File, CoreFacts, Option<String>, u32), String> {
         let found = &candidate.found;
         let words = |error: std::io::Error| error.to_string();
-        let room = budget::disk(self.folder).unwrap_or(u64::MAX);
+        let space = File::open(self.folder).and_then(budget::space);
+        let room = space.map_or(u64::MAX, |space| space.free);
         let (file, ended) = match found.form {
             Form::Elf => (found.file.try_clone().map_err(words)?, None),
             form => {
@@ -112,6 +119,22 @@ impl Writer<'_> {
             return Err(format!("another core of process {pid} is in the bundle already"));
         }
         Ok((file, facts, ended, pid))
+    }
+}
+
+/// A reader that tells what could not be read.
+struct Watched<'a> {
+    sparse: Sparse<'a>,
+    failed: &'a RefCell<Option<(u64, String)>>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.sparse.read(into)?;
+        if let Some(failed) = &self.sparse.failed {
+            self.failed.replace(Some(failed.clone()));
+        }
+        Ok(length)
     }
 }
 

@@ -32,9 +32,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
-use bundle::{Holds, Mode, Outcome, Phase, Redaction, SourceRecord, member};
+use bundle::{Holds, Mode, Outcome, Phase, SourceRecord, member};
 
 pub use options::PostMortem;
 
@@ -45,17 +46,19 @@ use self::search::{Looked, Search};
 use self::settings::Settings;
 use self::wanted::Wanted;
 use crate::board::Board;
-use crate::bundle_writer::Bundle;
+use crate::bundle_writer::{Bundle, Manner, Sealed};
 use crate::cli::Options;
 use crate::evidence::{self, DeadModules, MappedFile, Needs, Remains, Source};
 use crate::files::Root;
 use crate::header;
 use crate::known;
 use crate::number::human;
+use crate::place::Place;
 use crate::procfs;
 use crate::profile;
-use crate::progress::Progress;
-use crate::run::{Ending, Order};
+use crate::progress::{Event, Progress};
+use crate::room;
+use crate::run::{self, Ending, Order};
 use crate::summary;
 use crate::sys;
 use crate::target::Target;
@@ -73,7 +76,8 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
         Some(folder) => Root::at(folder).with_context(|| folder.display().to_string())?,
         None => Root::own(),
     };
-    let progress = Progress::new(options.quiet);
+    let begun = Instant::now();
+    let progress = Progress::new(options, None);
     let mut wanted = Wanted::find(options, &root)?;
     let settings = Settings::read(&root, mounted.is_some());
     if mounted.is_none() && given.core.is_empty() {
@@ -101,17 +105,22 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> anyhow::Result<Ending> {
         ..Target::default()
     };
     progress.line(format_args!("{program}: cores of its last crash: {}", choice.cores.len()));
-    let path = options.output.clone().unwrap_or_else(|| header::default_path(&target));
-    let order = Order { target, path, holds: Holds::Whole, sample: None };
-    let job = Job { options, root, wanted, settings, looked, choice, folder, progress };
+    let output = header::output(options, &target);
+    let order = Order { target, output, holds: Holds::Whole, sample: None };
+    let until = begun.checked_add(options.limits.deadline()).unwrap_or(begun);
+    let job = Job { options, root, wanted, settings, looked, choice, folder, progress, until };
     job.collect(order, trace)
 }
 
-/// The folder of the output.
+/// The folder of the output, where packed cores are unpacked, too.
 fn folder_of(output: Option<&Path>) -> PathBuf {
-    match output.and_then(Path::parent) {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
+    match output {
+        Some(stream) if stream == Path::new("-") => PathBuf::from("/var/tmp"),
+        Some(folder) if folder.is_dir() => folder.to_owned(),
+        other => match other.and_then(Path::parent) {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        },
     }
 }
 
@@ -147,6 +156,8 @@ struct Job<'a> {
     choice: Choice,
     folder: PathBuf,
     progress: Progress,
+    /// No source is asked any more from then on.
+    until: Instant,
 }
 
 impl Job<'_> {
@@ -156,34 +167,55 @@ impl Job<'_> {
         if self.options.post_mortem.root.is_some() {
             self.name_host(&mut header);
         }
-        let mut bundle = Bundle::create(&order.path, self.options.level)?;
-        let partial = bundle.partial().to_owned();
+        let mut bundle = self.bundle(&order)?;
         let filled = self.fill(&mut bundle, &order, &header);
-        let report =
-            filled.with_context(|| format!("what was collected is in {}", partial.display()))?;
-        bundle.begin("collector");
-        bundle.add_bytes(member::TRACE, None, &trace.lines())?;
-        let none: [Redaction; 0] = [];
-        bundle.add_json(member::REDACTIONS, &none)?;
+        let filled = filled.and_then(|report| {
+            run::finish(&mut bundle, trace)?;
+            Ok(report)
+        });
+        let report = filled.with_context(|| bundle.remains())?;
         let interrupted = sys::interrupted();
         if interrupted {
             bundle.gap("everything after the interrupt", "the operator interrupted the collection");
         }
-        let (path, length, manifest) = bundle.seal(!interrupted)?;
+        let left = bundle.remains_of_seal();
+        let sealed = bundle.seal(!interrupted).context(left)?;
+        let Sealed { path, length, manifest, unnamed } = sealed;
         let asked = |source: &SourceRecord| {
             matches!(source.outcome, Outcome::Collected | Outcome::Skipped { .. })
         };
         let whole = manifest.gaps.iter().all(|gap| gap.expected)
             && manifest.sources.iter().all(asked)
-            && !report.cores.is_empty();
+            && !report.cores.is_empty()
+            && unnamed.is_none();
         let ending = match (interrupted, whole) {
             (true, _) => Ending::Interrupted,
             (false, true) => Ending::Complete,
             (false, false) => Ending::Incomplete,
         };
-        let words = report::summary(&report, &manifest, &header.scope, (&path, length));
-        summary::say(&(words + report::verdict(ending)));
+        let mut words = report::summary(&report, &manifest, &header.scope, (&path, length));
+        if let Some(why) = unnamed {
+            words += &format!("not renamed: {why}\n");
+        }
+        words += report::verdict(ending);
+        self.progress.event(&Event::End {
+            ending: ending.name(),
+            exit_code: ending.code(),
+            path: path.display().to_string(),
+            bytes: length,
+            pause_micros: None,
+            lines: words.lines().collect(),
+        });
+        summary::tell(self.options, &order.output, &words);
         Ok(ending)
+    }
+
+    fn bundle(&self, order: &Order) -> anyhow::Result<Bundle> {
+        let recipients = self.options.limits.recipients()?;
+        let place = Place::open(&order.output, self.options.force)?;
+        let ceiling = room::ceiling(self.options, &place);
+        let manner = Manner { level: self.options.level, recipients, ceiling };
+        Ok(Bundle::begin_at(place, manner)?)
     }
 
     /// A mounted system is another host: what our kernel says of itself is not about it.
@@ -262,7 +294,7 @@ impl Job<'_> {
         bundle: &mut Bundle,
     ) -> anyhow::Result<(Vec<CoreFacts>, Vec<CoreReport>)> {
         bundle.begin("cores");
-        let (started, begun) = (jiff::Zoned::now().to_string(), std::time::Instant::now());
+        let (started, begun) = (jiff::Zoned::now().to_string(), Instant::now());
         let mut writer = cores::Writer {
             bundle,
             folder: &self.folder,
@@ -326,11 +358,16 @@ impl Job<'_> {
             }
             Needs::Process => "the process is gone",
             Needs::Host if mounted => "another system is looked at (--root)",
+            Needs::Host | Needs::Files if Instant::now() >= self.until => {
+                let why = "not asked: the time for the whole run had passed (--deadline)";
+                bundle.gap(source.name(), why);
+                why
+            }
             Needs::Host | Needs::Files => {
                 let before = bundle.content_length();
-                evidence::run(source, context, bundle)?;
-                let length = human(bundle.content_length().saturating_sub(before));
-                self.progress.line(format_args!("{}: {length}", source.name()));
+                let outcome = evidence::run(source, context, bundle, self.until)?;
+                let bytes = bundle.content_length().saturating_sub(before);
+                self.progress.source(source.name(), bytes, &outcome);
                 return Ok(());
             }
         };

@@ -1,7 +1,7 @@
 /* A process group to collect from. `victim threads N`: N threads besides the first.
  * `victim group N`: N children that share the pool, and one more for each SIGUSR1. `victim vfork`: a parent that waits in vfork.
- * `victim leaderless`: its first thread has ended. `victim exec`: a child that became another program. Each prints one line when it is ready:
- * private=ADDRESS shared=ADDRESS child=PID. */
+ * `victim leaderless`: its first thread has ended. `victim exec`: a child that became another program. `victim noise N`: N MiB that do
+ * not compress. Each prints one line when it is ready: private=ADDRESS shared=ADDRESS child=PID. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -68,6 +68,15 @@ int main(int argc, char **argv)
 		for (int n = 0; n < count; n++) {
 			pthread_t thread;
 			pthread_create(&thread, NULL, wait_for_ever, NULL);
+		}
+		ready(private, shared, 0);
+	} else if (!strcmp(what, "noise")) {
+		unsigned long *word = (unsigned long *)(private + (8ul << 20)), random = 88172645463325252ul;
+		for (long n = 0; n < (long)count << 17; n++) {
+			random ^= random << 13;
+			random ^= random >> 7;
+			random ^= random << 17;
+			word[n] = random;
 		}
 		ready(private, shared, 0);
 	} else if (!strcmp(what, "leaderless")) {

@@ -27,7 +27,7 @@ use self::why::{RefsArgs, WhyArgs};
 use crate::case::{Case, CaseOptions, Member};
 use crate::commands;
 use crate::diagnose::Severity;
-use crate::input::{Evidence, OpenOptions};
+use crate::input::{self, Evidence, OpenOptions};
 use crate::modules::LibraryOptions;
 use crate::report::{Report, Selection, Tame, is_process, text};
 use crate::symbols::{SymbolOptions, debuginfod_caches};
@@ -104,6 +104,9 @@ struct InputArgs {
 /// How inputs are opened.
 #[derive(Debug, Args)]
 struct FileArgs {
+    /// An age identity file (of age-keygen), for encrypted bundles; may be repeated.
+    #[arg(long = "identity", value_name = "FILE")]
+    identities: Vec<PathBuf>,
     /// Folder with the customer's files under their own paths, for cores without modules.
     #[arg(long, value_name = "DIR")]
     sysroot: Option<PathBuf>,
@@ -136,7 +139,8 @@ impl InputArgs {
 
 impl FileArgs {
     fn open(&self, inputs: &[PathBuf]) -> Result<Evidence> {
-        Ok(Evidence::open(inputs, OpenOptions { memory: self.memory })?)
+        let identities = input::identities(&self.identities)?;
+        Ok(Evidence::open_with(inputs, OpenOptions { memory: self.memory }, &identities)?)
     }
 
     fn case(&self, evidence: Evidence, options: CaseOptions) -> Result<Case> {

@@ -45,10 +45,11 @@ pub(super) fn cores(folder: &Path) -> io::Result<Vec<PathBuf>> {
         else {
             return false;
         };
-        let Ok(start) = blob.peek(0, 18) else { return false };
+        let Ok(start) = blob.peek(0, 22) else { return false };
         // ELF type 4 is a core; modules beside the cores are left alone.
         let core = start.starts_with(b"\x7fELF") && start.get(16..18) == Some(&[4, 0]);
         core || super::unpack::Compression::of(&start).is_some()
+            || bundle::encrypted::is_encrypted(&start)
     };
     Ok(sorted(folder)?.into_iter().filter(looks_like_core).collect())
 }

@@ -6,6 +6,7 @@
 //! what a core means: that begins with [`crate::core`].
 
 mod archive;
+mod decrypt;
 mod directory;
 mod moment;
 mod unpack;
@@ -15,12 +16,14 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bundle::encrypted::{Identities, KeyError, OpenError};
 use bundle::member::{self, Place};
 use bundle::{Header, Manifest};
 use memmap2::Mmap;
 use thiserror::Error;
 
 pub use archive::Member;
+pub use decrypt::identities;
 pub use moment::{Moment, MomentSource};
 
 use crate::bytes::{Blob, BlobError, FrameStore, map_file};
@@ -37,6 +40,13 @@ const LARGEST_TEXT: u64 = 1 << 20;
 pub struct OpenOptions {
     /// Bytes of unpacked content that may be kept in memory; beyond it a temporary file is used.
     pub memory: u64,
+}
+
+/// The same, with the keys.
+#[derive(Clone, Copy, Debug)]
+struct Opening<'a> {
+    memory: u64,
+    identities: &'a Identities,
 }
 
 /// An input that cannot be used at all.
@@ -60,6 +70,22 @@ pub enum InputError {
         path: PathBuf,
         /// What it looks like.
         what: String,
+    },
+    /// It is encrypted, and cannot be opened.
+    #[error("{path}: {why}")]
+    Encrypted {
+        /// As the user gave it.
+        path: PathBuf,
+        /// What is the case.
+        why: OpenError,
+    },
+    /// Not an identity file.
+    #[error("{path}: {why}")]
+    BadIdentity {
+        /// As the user gave it.
+        path: PathBuf,
+        /// What is the case; never the key.
+        why: KeyError,
     },
     /// Two bundles at once.
     #[error("{path}: a second bundle; give one bundle, or several cores of one group")]
@@ -126,6 +152,19 @@ impl Evidence {
     /// # Errors
     /// [`InputError`] for the first path of which nothing can be used.
     pub fn open(paths: &[PathBuf], options: OpenOptions) -> Result<Self, InputError> {
+        Self::open_with(paths, options, &Identities::default())
+    }
+
+    /// Opens every path, also what is encrypted for one of `identities`.
+    ///
+    /// # Errors
+    /// [`InputError`] for the first path of which nothing can be used.
+    pub fn open_with(
+        paths: &[PathBuf],
+        options: OpenOptions,
+        identities: &Identities,
+    ) -> Result<Self, InputError> {
+        let options = Opening { memory: options.memory, identities };
         let mut evidence = Self::default();
         for path in paths {
             evidence.paths.push(path.display().to_string());
@@ -138,7 +177,7 @@ impl Evidence {
         Ok(evidence)
     }
 
-    fn add_directory(&mut self, path: &Path, options: OpenOptions) -> Result<(), InputError> {
+    fn add_directory(&mut self, path: &Path, options: Opening<'_>) -> Result<(), InputError> {
         let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
         if path.join(member::HEADER).is_file() {
             let members = directory::unpacked_bundle(path).map_err(unreadable)?;
@@ -166,7 +205,7 @@ impl Evidence {
         }
     }
 
-    fn add_file(&mut self, path: &Path, options: OpenOptions) -> Result<(), InputError> {
+    fn add_file(&mut self, path: &Path, options: Opening<'_>) -> Result<(), InputError> {
         let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
         // Opening a FIFO would wait for ever, and a pipe cannot be read at random places.
         if !path.metadata().map_err(unreadable)?.is_file() {
@@ -174,12 +213,39 @@ impl Evidence {
             return Err(InputError::Unknown { path: path.to_owned(), what });
         }
         let file = File::open(path).map_err(unreadable)?;
-        let map = map_file(&file).map_err(unreadable)?;
+        let mut map = map_file(&file).map_err(unreadable)?;
+        if bundle::encrypted::is_armored(&map) {
+            let what = "an encrypted file as text; turn it into a binary one (age -d, or base64)";
+            return Err(InputError::Unknown { path: path.to_owned(), what: what.to_owned() });
+        }
+        if bundle::encrypted::is_encrypted(&map) {
+            map = self.decrypted(path, &map, options)?;
+        }
         let content = match unpack::Compression::of(&map) {
             None => Blob::from_map(map),
             Some(compression) => self.uncompressed(path, map, compression, options)?,
         };
         self.add_content(path, content)
+    }
+
+    /// What is inside an encrypted file, as far as its chunks are whole.
+    fn decrypted(
+        &mut self,
+        path: &Path,
+        file: &[u8],
+        options: Opening<'_>,
+    ) -> Result<Mmap, InputError> {
+        let encrypted = |why| InputError::Encrypted { path: path.to_owned(), why };
+        let decrypted = decrypt::decrypt(file, options.identities, options.memory);
+        let decrypted = decrypted.map_err(encrypted)?;
+        if let Some(why) = decrypted.ended {
+            let (path, length) = (path.display(), decrypted.length);
+            self.cuts.push(format!(
+                "{path}: cut or damaged: the encrypted data ends after {length} decrypted bytes \
+                 ({why})"
+            ));
+        }
+        Ok(decrypted.content)
     }
 
     /// The content of a compressed file: in place where it has an index, else unpacked.
@@ -188,7 +254,7 @@ impl Evidence {
         path: &Path,
         map: Mmap,
         compression: unpack::Compression,
-        options: OpenOptions,
+        options: Opening<'_>,
     ) -> Result<Blob, InputError> {
         if compression == unpack::Compression::Zstd
             && let Ok(index) = bundle::frames::FrameIndex::read(&map)
