@@ -89,8 +89,10 @@ fn note_gaps(interview: &Interview, out: &Drawer) {
             Outcome::Fault { code, message } => {
                 out.left_out(format!("RPC {}", call.method), format!("fault {code}: {message}"));
             }
-            Outcome::TimedOut => out.gap(format!("RPC {}", call.method), "no answer within 2 s"),
-            Outcome::Failed { why } => out.gap(format!("RPC {}", call.method), why.as_str()),
+            Outcome::TimedOut => {
+                out.left_out(format!("RPC {}", call.method), "no answer within 2 s")
+            }
+            Outcome::Failed { why } => out.left_out(format!("RPC {}", call.method), why.as_str()),
             Outcome::NotAsked { why } => match reasons.iter_mut().find(|(one, _)| *one == why) {
                 Some((_, methods)) => methods.push(call.method),
                 None => reasons.push((why.as_str(), vec![call.method])),

@@ -92,8 +92,8 @@ impl Reply {
         let owner = owner.map(Uid::from_raw).filter(|owner| *owner != Uid::effective());
         if let Some(owner) = owner {
             // Through the open file: whatever has the name by now is not touched.
-            let own = through(&reply.file.as_fd().try_clone_to_owned()?);
-            chown(&own, Some(owner), None::<Gid>)?;
+            let own = reply.file.as_fd().try_clone_to_owned()?;
+            chown(&through(&own), Some(owner), None::<Gid>)?;
         }
         Ok(reply)
     }

@@ -233,14 +233,15 @@ impl Talk<'_> {
             return self.asked.call(way, &question);
         }
         for endpoint in &self.plan.endpoints.usable {
+            // Where a FIFO may be is known, but not yet whether there is one.
+            if let Endpoint::Fifo(path, _) = endpoint
+                && self.plan.root.find(path).is_err()
+            {
+                continue;
+            }
             match self.asked.call(endpoint, &question) {
                 Err(failure @ (Failure::Unreachable(_) | Failure::Broken(_))) => {
-                    let guess = matches!(endpoint, Endpoint::Fifo(..));
-                    if !(guess
-                        && matches!(&failure, Failure::Unreachable(why) if why.contains("os error 2")))
-                    {
-                        self.not_taken(&endpoint.to_string(), &failure.to_string());
-                    }
+                    self.not_taken(&endpoint.to_string(), &failure.to_string());
                 }
                 result => {
                     self.way = Some(endpoint);
