@@ -5,20 +5,21 @@
 //! run: it would load that root's libraries from ours.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bundle::Phase;
 
 use super::{Context, Drawer, Source};
+use crate::command;
 use crate::mappings::Mapping;
 use crate::program::{Words, base, distances};
 
 /// How long the program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes that are kept of what it says, which are about 1,000.
+const LONGEST: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct KamailioVersion;
@@ -82,33 +83,11 @@ fn objection(id: u32) -> io::Result<Option<&'static str>> {
 /// What the program says with `option` becomes `member`.
 fn ask(program: &str, option: &str, member: &str, out: &Drawer) {
     let what = format!("kamailio {option}");
-    match run(program, option) {
-        Ok(text) if !text.is_empty() => out.put(member.into(), Some(what), text),
-        Ok(_) => out.gap(what, "it says nothing"),
+    match command::run(program, &[option], PATIENCE, LONGEST) {
+        Ok(output) if output.succeeded() => out.put(member.into(), Some(what), output.stdout),
+        Ok(output) => out.gap(what, output.complaint().unwrap_or_default()),
         Err(error) => out.gap(what, error.to_string()),
     }
-}
-
-/// Its standard output; a pipe takes 64 KiB, of which these options write a tenth.
-fn run(program: &str, option: &str) -> io::Result<Vec<u8>> {
-    let mut command = Command::new(program);
-    command.arg0("kamailio").arg(option).env_clear().current_dir("/").process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn()?;
-    let begun = Instant::now();
-    while child.try_wait()?.is_none() {
-        if begun.elapsed() > PATIENCE {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::Error::other("no end within 3 s; killed"));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let mut text = Vec::new();
-    if let Some(output) = child.stdout.take() {
-        output.take(64 << 10).read_to_end(&mut text)?;
-    }
-    Ok(text)
 }
 
 /// The version texts that the executable exports, from the memory of process `id`.

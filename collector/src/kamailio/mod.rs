@@ -16,6 +16,8 @@ mod deadline;
 pub(crate) mod endpoint;
 mod fifo;
 pub(crate) mod files;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod interview;
 pub(crate) mod listening;
 mod locks;

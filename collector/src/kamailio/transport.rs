@@ -86,6 +86,10 @@ impl Asked<'_> {
             io::ErrorKind::ConnectionRefused => {
                 Failure::Unreachable("nobody listens there any more (connection refused)".into())
             }
+            // A FIFO without a reader.
+            _ if error.raw_os_error() == Some(libc::ENXIO) => {
+                Failure::Unreachable("nobody reads from it any more".into())
+            }
             _ => Failure::Unreachable(error.to_string()),
         }
     }
@@ -190,7 +194,6 @@ fn open(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
 /// Connects; a full queue of a unix socket is waited for like the handshake of TCP.
 fn connect_within(own: &OwnedFd, to: &dyn SockaddrLike, deadline: Deadline) -> io::Result<()> {
     loop {
-        // SAFETY-free: nix checks the address.
         match connect(own.as_raw_fd(), to) {
             Ok(()) => return Ok(()),
             Err(nix::errno::Errno::EAGAIN) => deadline.pause()?,
