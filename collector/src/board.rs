@@ -64,6 +64,13 @@ pub enum Fact {
         /// Its program.
         program: String,
     },
+    /// The program's own interface took a question and gave no answer.
+    Silent {
+        /// The way on which it was asked.
+        way: String,
+        /// For how long an answer was waited for, in seconds.
+        seconds: u64,
+    },
     /// How the service is restarted.
     RestartCommand {
         /// The command, as one types it.

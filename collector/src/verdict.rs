@@ -140,6 +140,9 @@ fn of_fact(fact: &Fact) -> Option<String> {
         Fact::PortHeldBy { port, pid, program } => {
             Some(format!("port: {port} belongs to {program} ({pid}), which was not asked"))
         }
+        Fact::Silent { way, seconds } => {
+            Some(format!("silent: {way} did not answer within {seconds} s and was not asked again"))
+        }
         Fact::EarlierEnds { .. } | Fact::RestartCommand { .. } => None,
     }
 }

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use testbed::hang::slot::{self, Busy};
 use testbed::hang::{self, pool};
 use testbed::kamailio::{Instance, Manager, Options, free_port};
 use testbed::proc;
@@ -20,8 +21,8 @@ use testbed::rpc::Rpc;
 use testbed::tools;
 use testbed::unpacked::Unpacked;
 
-/// The members of one bundle.
-struct Asked(Unpacked);
+/// The members of one bundle, and what was said at the end.
+struct Asked(Unpacked, String);
 
 impl Asked {
     /// Collects, without memory, from the group of `pid`.
@@ -31,8 +32,8 @@ impl Asked {
         let mut command = tools::collect_evidence();
         command.args(["--no-memory", "--modules", "none"]).args(options);
         command.arg("--pid").arg(pid.to_string()).arg("-o").arg(&bundle);
-        tools::run(&mut command, tools::PATIENCE).expect(&[0]);
-        Self(Unpacked::open(&bundle))
+        let said = tools::run(&mut command, tools::PATIENCE).expect(&[0]).text();
+        Self(Unpacked::open(&bundle), said)
     }
 
     #[track_caller]
@@ -175,7 +176,8 @@ fn every_socket_of_ctl_gives_the_answers_that_kamcmd_gets() {
 #[test]
 fn udp_and_a_configuration_in_several_files() {
     let port = free_port();
-    let instance = Instance::start(with_sockets(&[format!("udp:127.0.0.1:{port}")]));
+    let options = with_sockets(&[format!("udp:127.0.0.1:{port}")]);
+    let instance = Instance::start(Options { namespace: true, ..options });
     // The file that was read at the start is now split in two.
     let main = instance.directory().join("kamailio.cfg");
     fs::rename(&main, instance.directory().join("sockets.cfg")).unwrap();
@@ -296,6 +298,21 @@ fn while_the_lock_of_shared_memory_is_held_nothing_is_asked_that_takes_a_lock() 
 }
 
 #[test]
+fn while_workers_wait_for_a_lock_nothing_is_asked_that_takes_one() {
+    let instance = Instance::start(hang::options());
+    let held = slot::hold(&instance, Busy::Looping);
+    let asked = Asked::of(instance.main_pid(), "slot", &[]);
+    assert_eq!(asked.methods("answered"), LOCK_FREE);
+    let lock = format!(" waits for a lock at {:#x}", held.lock);
+    let calls = asked.calls();
+    for method in ["htable.stats", "core.shmmem", "mod.stats"] {
+        let call = calls.iter().find(|call| call["method"] == method).unwrap();
+        assert!(call["why"].as_str().unwrap().ends_with(&lock), "{call}");
+    }
+    assert_eq!(instance.rpc().processes().len(), instance.pids().len());
+}
+
+#[test]
 fn after_one_call_without_an_answer_nothing_more_is_asked() {
     let instance = Instance::start(Options::default());
     let processes = hang::processes(&instance);
@@ -313,6 +330,8 @@ fn after_one_call_without_an_answer_nothing_more_is_asked() {
     // Nor was it asked over jsonrpcs, which is there.
     assert!(asked.transport().starts_with("ctl unix:"));
     assert!(!asked.0.path("kamailio/rpc").exists());
+    let silent = format!("silent: {} did not answer within 2 s", asked.transport());
+    assert!(asked.1.contains(&silent), "{}", asked.1);
     assert_eq!(instance.rpc().processes().len(), instance.pids().len());
 }
 

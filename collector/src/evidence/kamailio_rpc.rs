@@ -9,9 +9,10 @@ use std::time::Duration;
 use bundle::Phase;
 
 use super::{Context, Drawer, Preview, Source};
+use crate::board::Fact;
 use crate::kamailio::endpoint::Endpoints;
 use crate::kamailio::files::{Configuration, Started};
-use crate::kamailio::interview::{Interview, Outcome, Plan};
+use crate::kamailio::interview::{Interview, Outcome, PATIENCE, Plan};
 use crate::kamailio::listening::Listening;
 
 #[derive(Debug)]
@@ -61,6 +62,9 @@ impl Source for KamailioRpc {
             };
         let interview = Interview::hold(&plan, &mut keep, &|| out.is_given_up());
         out.put("kamailio/rpc.json".into(), None, serde_json::to_vec_pretty(&interview)?);
+        if let Some(way) = interview.silent() {
+            context.board.note(Fact::Silent { way: way.to_owned(), seconds: PATIENCE.as_secs() });
+        }
         note_gaps(&interview, out);
         Ok(())
     }

@@ -3,9 +3,10 @@
 //! No grammar: comments and quotes are understood, and of the statements only `modparam`,
 //! `include_file`, `import_file` (each with or without `#!` or `!!` before it) and the global
 //! parameter for the run directory. Which branch of an `#!ifdef` was taken is not asked, since a
-//! file or socket too many does no harm; a name that `#!define` gives a text is replaced by it.
+//! file or socket too many does no harm. Names that `#!define` gives a text are replaced by it, and
+//! inside texts what `#!subst` and its kin replace literally.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What a configuration's text says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,20 +39,57 @@ pub(crate) struct Parameter {
     pub(crate) value: String,
 }
 
+/// What `#!define`, `#!subst` and their kin have said so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Definitions {
+    names: BTreeMap<String, String>,
+    substitutions: Vec<(String, String)>,
+}
+
+impl Definitions {
+    /// `!from!to!flags`, with any character in the place of `!`; patterns are not understood.
+    fn substitute(&mut self, rule: &str, also_name: bool) {
+        let Some(mark) = rule.chars().next() else { return };
+        let mut parts = rule.split(mark).skip(1).map(str::to_owned);
+        let (Some(from), Some(to)) = (parts.next(), parts.next()) else { return };
+        let literal = |character: char| character.is_alphanumeric() || "_-".contains(character);
+        if from.is_empty() || !from.chars().all(literal) {
+            return;
+        }
+        if also_name {
+            self.names.insert(from.clone(), to.clone());
+        }
+        self.substitutions.push((from, to));
+    }
+
+    /// A text as Kamailio reads it. It may grow only so far: rules can feed one another.
+    fn applied(&self, text: &str) -> String {
+        const LONGEST: usize = 64 << 10;
+        let mut text = text.to_owned();
+        for (from, to) in self.substitutions.iter().take(1000) {
+            if text.len() < LONGEST && to.len() < LONGEST && text.contains(from.as_str()) {
+                text = text.replacen(from.as_str(), to, 10);
+            }
+        }
+        text
+    }
+}
+
 impl Statements {
     /// Reads a text; `defines` holds what `#!define` said in the files before, and is added to.
-    pub(crate) fn read(text: &str, defines: &mut BTreeMap<String, String>) -> Self {
-        let words = Words { rest: text, at_line_start: true };
-        let words: Vec<Word> = words.collect();
+    pub(crate) fn read(text: &str, defines: &mut Definitions) -> Self {
+        let mut words = Words { rest: text, at_line_start: true };
         let mut statements = Self::default();
-        for (at, word) in words.iter().enumerate() {
-            let following = words.get(at.saturating_add(1)..).unwrap_or_default();
-            statements.add(word, following, defines);
+        // A statement and what is looked at behind it.
+        let mut window: VecDeque<Word> = words.by_ref().take(8).collect();
+        while let Some(word) = window.pop_front() {
+            statements.add(&word, window.make_contiguous(), defines);
+            window.extend(words.next());
         }
         statements
     }
 
-    fn add(&mut self, word: &Word, following: &[Word], defines: &mut BTreeMap<String, String>) {
+    fn add(&mut self, word: &Word, following: &[Word], defines: &mut Definitions) {
         let Word::Bare(word) = word else { return };
         match word.as_str() {
             "include_file" | "import_file" => {
@@ -61,7 +99,12 @@ impl Statements {
             }
             "define" | "trydef" | "redefine" => {
                 if let [Word::Bare(name), Word::Text(value), ..] = following {
-                    defines.insert(name.clone(), value.clone());
+                    defines.names.insert(name.clone(), value.clone());
+                }
+            }
+            "subst" | "substdef" | "substdefs" => {
+                if let [Word::Text(rule), ..] = following {
+                    defines.substitute(rule, word != "subst");
                 }
             }
             "modparam" | "modparamx" => self.add_parameter(following, defines),
@@ -75,7 +118,7 @@ impl Statements {
     }
 
     /// `( "module|module", "name", value )`
-    fn add_parameter(&mut self, words: &[Word], defines: &BTreeMap<String, String>) {
+    fn add_parameter(&mut self, words: &[Word], defines: &Definitions) {
         let [Word::Sign('('), modules, Word::Sign(','), name, Word::Sign(','), value, ..] = words
         else {
             return;
@@ -102,10 +145,10 @@ enum Word {
 
 impl Word {
     /// A text, or what a name stands for.
-    fn value(&self, defines: &BTreeMap<String, String>) -> Option<String> {
+    fn value(&self, defines: &Definitions) -> Option<String> {
         match self {
-            Self::Text(text) => Some(text.clone()),
-            Self::Bare(name) => Some(defines.get(name).unwrap_or(name).clone()),
+            Self::Text(text) => Some(defines.applied(text)),
+            Self::Bare(name) => Some(defines.names.get(name).unwrap_or(name).clone()),
             Self::Sign(_) => None,
         }
     }
@@ -193,7 +236,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Statements {
-        Statements::read(text, &mut BTreeMap::new())
+        Statements::read(text, &mut Definitions::default())
     }
 
     fn values(text: &str) -> Vec<String> {
@@ -242,6 +285,16 @@ mod tests {
                     modparam(\"jsonrpcs\", \"fifo_name\", FIFO)\nmodparam(\"a\", \"b\", UNKNOWN)";
         assert_eq!(values(text), ["/run/k/rpc.fifo", "UNKNOWN"]);
         assert_eq!(read(text).run_directory.as_deref(), Some("/run/k"));
+    }
+
+    #[test]
+    fn substitutions_reach_into_texts() {
+        let text = "#!substdef \"!RUN!/run/k!g\"\n#!subst \"/HOST/10.0.0.1/\"\n#!subst '!a.*b!c!'\n\
+                    modparam(\"ctl\", \"binrpc\", \"unix:RUN/ctl\")\n\
+                    modparam(\"ctl\", \"binrpc\", \"tcp:HOST:2046\")\nmodparam(\"a\", \"b\", RUN)";
+        assert_eq!(values(text), ["unix:/run/k/ctl", "tcp:10.0.0.1:2046", "/run/k"]);
+        let feeding = "#!subst \"!a!aaaaaaaaaa!\"\n".repeat(2000) + "modparam(\"x\", \"y\", \"a\")";
+        assert!(values(&feeding).concat().len() < 1 << 20);
     }
 
     proptest! {

@@ -5,17 +5,19 @@
 //! directory, in this order. Every file is read once, whoever includes it; depth, number and size
 //! are limited, and what is missing is said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::configuration::{Parameter, Statements};
+use super::configuration::{Definitions, Parameter, Statements};
 use crate::files::Root;
 
 /// Where Kamailio looks if its command line names no file.
 const DEFAULT: &str = "/etc/kamailio/kamailio.cfg";
 /// Bytes of one file; a configuration of 60,000 lines has about 2 MB.
 pub(crate) const LONGEST: u64 = 4 << 20;
+/// Bytes of all files.
+const LONGEST_OF_ALL: usize = 64 << 20;
 /// Files in all.
 const MOST_FILES: usize = 500;
 /// Files that include one another.
@@ -57,6 +59,8 @@ pub(crate) struct Started {
     pub(crate) run_directory: Option<String>,
     /// Its working directory.
     pub(crate) working_directory: PathBuf,
+    /// Parameters of modules on the command line (`--modparam=MODULE:NAME:TYPE:VALUE`).
+    pub(crate) parameters: Vec<Parameter>,
 }
 
 impl Started {
@@ -88,6 +92,7 @@ impl Started {
         Self {
             configuration: absolute(&working_directory.join(file)),
             run_directory: option("-Y"),
+            parameters: words.iter().filter_map(|word| parameter(word)).collect(),
             working_directory,
         }
     }
@@ -101,9 +106,11 @@ impl Configuration {
             started,
             configuration: Self::default(),
             seen: BTreeSet::new(),
-            defines: BTreeMap::new(),
+            bytes: 0,
+            defines: Definitions::default(),
         };
         reader.add(&started.configuration, false, 0);
+        reader.configuration.parameters.extend(started.parameters.iter().cloned());
         reader.add_wanted();
         reader.configuration
     }
@@ -114,7 +121,8 @@ struct Reader<'a> {
     started: &'a Started,
     configuration: Configuration,
     seen: BTreeSet<PathBuf>,
-    defines: BTreeMap<String, String>,
+    bytes: usize,
+    defines: Definitions,
 }
 
 impl Reader<'_> {
@@ -167,9 +175,14 @@ impl Reader<'_> {
             self.missed(path.to_owned(), "more than 500 files");
             return None;
         }
+        if self.bytes > LONGEST_OF_ALL {
+            self.missed(path.to_owned(), "the files before it have more than 64 MiB");
+            return None;
+        }
         match self.root.read(path, LONGEST) {
             Ok(part) => {
                 let text = String::from_utf8_lossy(&part.content).into_owned();
+                self.bytes = self.bytes.saturating_add(part.content.len());
                 self.configuration.files.push(ConfigurationFile {
                     path: path.to_owned(),
                     content: part.content,
@@ -188,6 +201,12 @@ impl Reader<'_> {
     fn missed(&mut self, path: PathBuf, why: &str) {
         self.configuration.missing.push((path, why.to_owned()));
     }
+}
+
+fn parameter(word: &str) -> Option<Parameter> {
+    let mut parts = word.strip_prefix("--modparam=")?.splitn(4, ':').map(str::to_owned);
+    let [module, name, _, value] = std::array::from_fn(|_| parts.next());
+    Some(Parameter { module: module?, name: name?, value: value? })
 }
 
 /// Without `.` and `..`, as a name; links are resolved where the file is opened.
@@ -238,6 +257,10 @@ mod tests {
         assert_eq!(started("kamailio -f/a/b.cfg").configuration, Path::new("/a/b.cfg"));
         assert_eq!(started("kamailio -DD").configuration, Path::new(DEFAULT));
         assert_eq!(started("kamailio -f").configuration, Path::new(DEFAULT));
+        let given = started("kamailio --modparam=ctl:binrpc:s:unix:/run/x --modparam=short");
+        let binrpc = ("ctl".into(), "binrpc".into(), "unix:/run/x".into());
+        let found = given.parameters.into_iter().map(|one| (one.module, one.name, one.value));
+        assert_eq!(found.collect::<Vec<(String, String, String)>>(), [binrpc]);
     }
 
     #[test]

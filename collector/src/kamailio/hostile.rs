@@ -195,6 +195,32 @@ fn foreign_datagrams_are_passed_over() {
     flood.join().unwrap();
 }
 
+#[test]
+fn an_answer_of_a_process_outside_of_the_group_is_no_answer() {
+    let (_folder, path) = place("taken");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let server = thread::spawn(move || {
+        let (_, from) = socket.recv_from(&mut [0; 64]).unwrap();
+        socket.send_to_addr(ANSWER, &from).unwrap();
+    });
+    let (stream, listener) = place("stream");
+    let _stream = stream;
+    let _listener = UnixListener::bind(&listener).unwrap();
+    let root = Root::own();
+    // The group is another process; the answers come from this one.
+    let mut group = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let ids = [group.id()];
+    let asked = Asked { ids: &ids, root: &root, patience: PATIENCE };
+    for endpoint in [Endpoint::Datagram(path), Endpoint::Stream(listener)] {
+        let why =
+            format!("process {} answers there, which is not of the group", std::process::id());
+        assert_eq!(asked.call(&endpoint, &question()), Err(Failure::Unreachable(why)));
+    }
+    server.join().unwrap();
+    group.kill().unwrap();
+    group.wait().unwrap();
+}
+
 /// Serves one request on a FIFO of our own with `answer`; what the call makes of it.
 fn call_fifo(answer: Option<&'static [u8]>) -> Result<Answer, Failure> {
     let (folder, path) = place("rpc.fifo");

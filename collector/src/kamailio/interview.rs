@@ -140,6 +140,15 @@ impl Interview {
     }
 }
 
+impl Interview {
+    /// The way on which a call got no answer.
+    pub(crate) fn silent(&self) -> Option<&str> {
+        let mut calls = self.calls.iter();
+        calls.find(|call| call.outcome == Outcome::TimedOut)?;
+        self.transport.as_deref()
+    }
+}
+
 struct Talk<'a> {
     plan: &'a Plan<'a>,
     asked: Asked<'a>,
@@ -206,18 +215,16 @@ impl Talk<'_> {
                 "it holds the lock of shared memory while it logs (--allow-blocking-rpc)",
             );
         }
-        if method.takes >= Takes::PoolLock {
-            match self.plan.shm_lock {
-                ShmLock::Free => {}
-                ShmLock::Held => {
-                    return not_asked("it takes the lock of shared memory, which somebody held");
-                }
-                ShmLock::Unknown => {
-                    return not_asked(
-                        "it takes the lock of shared memory, of which it is not known whether it is free",
-                    );
-                }
+        match self.plan.shm_lock {
+            ShmLock::Held => {
+                return not_asked("it takes locks, and somebody held that of shared memory");
             }
+            ShmLock::Unknown if method.takes >= Takes::PoolLock => {
+                return not_asked(
+                    "it takes the lock of shared memory, of which it is not known whether it is free",
+                );
+            }
+            ShmLock::Free | ShmLock::Unknown => {}
         }
         let ids = self.plan.ids;
         let trouble = self.trouble.get_or_insert_with(|| locks::trouble(ids));

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::arch;
+use crate::mappings::Mapping;
 use crate::procfs::{self, Fields};
 
 /// Between two looks: a lock that is only busy is given back in between.
@@ -23,8 +24,24 @@ pub(super) fn trouble(ids: &[u32]) -> Option<String> {
         return None;
     }
     std::thread::sleep(BETWEEN);
-    let (thread, lock) = *waits(ids).intersection(&before).next()?;
-    Some(format!("thread {thread} waits for a lock at {lock:#x}"))
+    let after = waits(ids);
+    let wait = after.intersection(&before).find(|wait| is_in_shared_memory(wait))?;
+    Some(format!("thread {} waits for a lock at {:#x}", wait.thread, wait.lock))
+}
+
+/// A thread in a call that waits for a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wait {
+    process: u32,
+    thread: u32,
+    lock: u64,
+}
+
+/// Threads wait for the end of others of their process in the same way, but in private memory.
+fn is_in_shared_memory(wait: &Wait) -> bool {
+    let maps = fs::read(format!("/proc/{}/maps", wait.process)).unwrap_or_default();
+    let mappings = Mapping::parse_all(&String::from_utf8_lossy(&maps));
+    mappings.iter().any(|one| one.shared && (one.span.start..one.span.end).contains(&wait.lock))
 }
 
 fn is_stopped(id: u32) -> bool {
@@ -32,14 +49,14 @@ fn is_stopped(id: u32) -> bool {
     status.text("State").is_some_and(|state| state.starts_with(['T', 't']))
 }
 
-/// Threads that wait for a word that processes share, and its address.
-fn waits(ids: &[u32]) -> BTreeSet<(u32, u64)> {
+/// Threads that wait for a word which processes may share.
+fn waits(ids: &[u32]) -> BTreeSet<Wait> {
     let mut found = BTreeSet::new();
-    for id in ids {
-        for thread in procfs::numbers_in(format!("/proc/{id}/task")) {
-            let path = format!("/proc/{id}/task/{thread}/syscall");
+    for &process in ids {
+        for thread in procfs::numbers_in(format!("/proc/{process}/task")) {
+            let path = format!("/proc/{process}/task/{thread}/syscall");
             let call = fs::read_to_string(path).unwrap_or_default();
-            found.extend(awaited(&call).map(|lock| (thread, lock)));
+            found.extend(awaited(&call).map(|lock| Wait { process, thread, lock }));
         }
     }
     found

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
-    connect, getsockopt, recv, recvmsg, send, sendto, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrLike,
+    SockaddrStorage, UnixAddr, bind, connect, getsockopt, recv, recvmsg, send, sendto, setsockopt,
+    socket, sockopt,
 };
 
 use super::binrpc;
@@ -131,9 +132,12 @@ impl Asked<'_> {
         self.enter_network()?;
         let own = open(AddressFamily::Unix, SockType::Datagram)?;
         bind(own.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        setsockopt(&own, sockopt::PassCred, &true)?;
         // Not connected: jsonrpcs of some versions answers from another socket.
         let to = UnixAddr::new(&through(&place))?;
-        ask_in_datagrams(&own, Some(&to), deadline, question, language)
+        let (answer, sender) = ask_in_datagrams(&own, Some(&to), deadline, question, language)?;
+        self.check(sender.unwrap_or(0))?;
+        Ok(answer)
     }
 
     fn udp(
@@ -145,7 +149,9 @@ impl Asked<'_> {
         self.enter_network()?;
         let own = open(family(address), SockType::Datagram)?;
         connect_within(&own, &SockaddrStorage::from(address), deadline)?;
-        ask_in_datagrams(&own, None::<&SockaddrStorage>, deadline, question, Language::Binary)
+        let to = None::<&SockaddrStorage>;
+        let (answer, _) = ask_in_datagrams(&own, to, deadline, question, Language::Binary)?;
+        Ok(answer)
     }
 
     fn socket_file(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -157,15 +163,18 @@ impl Asked<'_> {
         }
     }
 
-    /// A path may have been bound anew by another instance: who called `listen` must be ours, or
-    /// have ended.
     fn check_peer(&self, connection: &OwnedFd) -> io::Result<()> {
         let peer = getsockopt(connection, sockopt::PeerCredentials)?.pid();
-        let peer = u32::try_from(peer).unwrap_or(0);
+        self.check(u32::try_from(peer).unwrap_or(0))
+    }
+
+    /// A path may have been bound anew by another instance: who called `listen`, or answers, must
+    /// be ours, or have ended. 0 is a process that we cannot see.
+    fn check(&self, peer: u32) -> io::Result<()> {
         if peer == 0 || self.ids.contains(&peer) || !Path::new(&format!("/proc/{peer}")).exists() {
             return Ok(());
         }
-        Err(io::Error::other(format!("process {peer} listens there, which is not of the group")))
+        Err(io::Error::other(format!("process {peer} answers there, which is not of the group")))
     }
 
     /// Lets this thread, and no other, see the network as the target does.
@@ -188,7 +197,8 @@ fn family(address: SocketAddr) -> AddressFamily {
 }
 
 fn open(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
-    Ok(socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?)
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    Ok(socket(family, kind, flags, None)?)
 }
 
 /// Connects; a full queue of a unix socket is waited for like the handshake of TCP.
@@ -250,13 +260,14 @@ fn exchange(
 }
 
 /// Question and answer in a datagram each; datagrams that answer other questions are passed over.
+/// Also who sent it, where the kernel says so.
 fn ask_in_datagrams<A: SockaddrLike>(
     own: &OwnedFd,
     to: Option<&A>,
     deadline: Deadline,
     question: &Question<'_>,
     language: Language,
-) -> io::Result<Answer> {
+) -> io::Result<(Answer, Option<u32>)> {
     let request = match language {
         Language::Binary => question.binary(),
         Language::Json => question.json(None),
@@ -276,10 +287,7 @@ fn ask_in_datagrams<A: SockaddrLike>(
     let mut buffer = vec![0; LONGEST_DATAGRAM];
     loop {
         deadline.readable(own)?;
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let read = recvmsg::<()>(own.as_raw_fd(), &mut parts, None, MsgFlags::empty());
-        let read = read.map(|message| (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC)));
-        let Some((read, cut)) = retry(read)? else { continue };
+        let Some((read, cut, sender)) = retry(receive(own, &mut buffer))? else { continue };
         if cut {
             return Err(invalid(format!("a datagram of more than {LONGEST_DATAGRAM} bytes")));
         }
@@ -289,9 +297,22 @@ fn ask_in_datagrams<A: SockaddrLike>(
             Language::Json => question.read_json(datagram),
         };
         if let Some(answer) = answer.map_err(invalid)? {
-            return Ok(answer);
+            return Ok((answer, sender));
         }
     }
+}
+
+/// One datagram: its length, whether it was longer, and who sent it.
+fn receive(own: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, bool, Option<u32>)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
+    let message =
+        recvmsg::<()>(own.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
+    let sender = message.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::ScmCredentials(sender) => u32::try_from(sender.pid()).ok(),
+        _ => None,
+    });
+    Ok((message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC), sender))
 }
 
 pub(super) fn invalid(what: impl ToString) -> io::Error {
