@@ -113,13 +113,13 @@ impl Sniffer {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Collects from it, without its memory, as the profile is found.
+    /// Collects from it, which must end with one of `codes`.
     #[track_caller]
     pub fn collect(&self, options: &[&str], codes: &[i32]) -> Evidence {
         let bundle = self.path("evidence.tar.zst");
         let mut command = tools::collect_evidence();
         command.arg("--pid").arg(self.pid().to_string()).arg("-o").arg(&bundle);
-        command.args(["--no-memory", "--sample-gap", "10", "--modules", "none"]).args(options);
+        command.args(["--sample-gap", "10", "--modules", "none", "--level", "1"]).args(options);
         let finished = run(&mut command, PATIENCE).expect(codes);
         Evidence { finished, unpacked: Unpacked::open(&bundle) }
     }
