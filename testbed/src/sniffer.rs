@@ -29,11 +29,21 @@ pub struct Setting<'a> {
     pub lines: &'a str,
     /// Its port, if not one of its own.
     pub port: Option<u16>,
+    /// In a network namespace of its own.
+    pub own_network: bool,
 }
 
 impl Default for Setting<'_> {
     fn default() -> Self {
-        Self { mood: "well", answers: &["healthy"], unix: false, key: None, lines: "", port: None }
+        Self {
+            mood: "well",
+            answers: &["healthy"],
+            unix: false,
+            key: None,
+            lines: "",
+            port: None,
+            own_network: false,
+        }
     }
 }
 
@@ -68,7 +78,14 @@ impl Sniffer {
         let fixtures = fixtures();
         let answers: Vec<String> =
             setting.answers.iter().map(|name| fixtures.join(name).display().to_string()).collect();
-        let mut command = Command::new(&program);
+        let mut command = if setting.own_network {
+            let mut command = Command::new("unshare");
+            let become_it = "ip link set lo up; exec \"$@\"";
+            command.args(["--net", "sh", "-euc", become_it, "sh"]).arg(&program);
+            command
+        } else {
+            Command::new(&program)
+        };
         command.arg("--config-file").arg(at("voipmonitor.conf"));
         command.env("STAND_IN_ANSWERS", answers.join(":")).env("STAND_IN_LOG", at("log"));
         command.env("STAND_IN_MOOD", setting.mood).env("TMPDIR", at(""));
@@ -96,13 +113,13 @@ impl Sniffer {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Collects from it, without its memory, as the profile is found.
+    /// Collects from it, which must end with one of `codes`.
     #[track_caller]
     pub fn collect(&self, options: &[&str], codes: &[i32]) -> Evidence {
         let bundle = self.path("evidence.tar.zst");
         let mut command = tools::collect_evidence();
         command.arg("--pid").arg(self.pid().to_string()).arg("-o").arg(&bundle);
-        command.args(["--no-memory", "--sample-gap", "10", "--modules", "none"]).args(options);
+        command.args(["--sample-gap", "10", "--modules", "none", "--level", "1"]).args(options);
         let finished = run(&mut command, PATIENCE).expect(codes);
         Evidence { finished, unpacked: Unpacked::open(&bundle) }
     }

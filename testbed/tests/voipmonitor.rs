@@ -1,10 +1,6 @@
 //! What is asked of a VoIPmonitor sniffer, and what not: against a stand-in with the real one's
 //! framing, dispatch and moods, and its recorded answers.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::fs;
 use std::net::TcpListener;
@@ -225,6 +221,28 @@ fn nothing_is_sent_to_another_process_on_the_port() {
     let files = evidence.json("voipmonitor/files.json");
     assert_eq!(files["port"]["listeners"][0]["process"]["pid"], own);
     assert_eq!(files["port"]["listeners"][0]["own"], false);
+}
+
+#[test]
+fn a_sniffer_in_another_network_is_asked_there_and_not_its_namesake_here() {
+    let here = TcpListener::bind("127.0.0.1:0").unwrap();
+    here.set_nonblocking(true).unwrap();
+    let port = here.local_addr().unwrap().port();
+    let sniffer = start(Setting { port: Some(port), own_network: true, ..Setting::default() });
+    let evidence = sniffer.collect(&[], &[0]);
+    assert_answers(&evidence, "healthy", NAMES);
+    assert_eq!(here.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn one_that_stands_still_is_not_asked() {
+    let sniffer = start(Setting::default());
+    testbed::proc::stop_all(&[sniffer.pid()]);
+    let evidence = sniffer.collect(&[], &[0]);
+    testbed::proc::continue_all(&[sniffer.pid()]);
+    assert_eq!(sniffer.log(), [""; 0]);
+    let record = evidence.json("voipmonitor/manager.json");
+    assert_eq!(record["not_asked"].as_array().unwrap().len(), ALLOWED.len());
 }
 
 #[test]

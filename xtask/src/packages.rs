@@ -8,7 +8,7 @@ use crate::{Outcome, step};
 /// Kamailio and sipp make the cases, mmdebstrap roots of other releases whose keys are in the
 /// keyring, gdb gives the second opinion, zstd reads the bundles, Python tests the gdb scripts, gcc,
 /// g++ and make build the samples, dwz and debuginfod split and serve their debug files, iproute2 has
-/// ss and opens the loopback interface of a namespace.
+/// ss and opens the loopback interface of a namespace, openssl encrypts for the sniffer's stand-in.
 const NEEDED: &[&str] = &[
     "kamailio",
     "sip-tester",
@@ -24,6 +24,7 @@ const NEEDED: &[&str] = &[
     "libc6-dev",
     "make",
     "iproute2",
+    "openssl",
 ];
 
 const INSTALL: &str = include_str!("install.sh");

@@ -136,11 +136,16 @@ fn ask(context: &Context, out: &Drawer, record: &mut Record) {
         let program = holder.program;
         context.board.note(Fact::PortHeldBy { port, pid: holder.pid, program });
     }
+    let status = Path::new("/proc").join(context.target.main.to_string()).join("status");
     let caution = Caution {
         rrdtool: config.switch("rrd") != Some(false) && !installed(&context.files, "rrdtool"),
-        broken_pipe: dies_of_broken_pipe(context.target.main),
+        broken_pipe: dies_of_broken_pipe(&Fields::read(&status).unwrap_or_default()),
     };
     for way in ways {
+        if let Err(why) = way.enter() {
+            record.no_way.push(NoWay { address: way.address, why });
+            continue;
+        }
         let key = key_for(&way, &config);
         let mut asking = Asking {
             way: &way,
@@ -173,11 +178,9 @@ fn key_for(way: &Way, config: &Config) -> Option<Key> {
     Key::from_base64(config.text("manager_aes_key")?, config.text("manager_aes_iv")?)
 }
 
-/// Whether writing to a connection that we have closed would end the program: it neither ignores
-/// SIGPIPE nor catches it.
-fn dies_of_broken_pipe(pid: u32) -> bool {
-    let status = Fields::read(&Path::new("/proc").join(pid.to_string()).join("status"));
-    let Ok(status) = status else { return true };
+/// Whether writing to a connection that we have closed would end a process with this `status`: it
+/// neither ignores SIGPIPE nor catches it.
+fn dies_of_broken_pipe(status: &Fields) -> bool {
     let bit = 1_u64 << (libc::SIGPIPE - 1);
     let has = |key| status.mask(key).is_some_and(|mask| mask & bit != 0);
     !has("SigIgn") && !has("SigCgt")
@@ -356,5 +359,33 @@ impl Record {
             .into_iter()
             .map(|command| NotAsked { command: command.text(), why: why.to_owned() });
         self.not_asked.extend(not_asked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_ignores_or_catches_the_signal_survives_a_broken_pipe() {
+        let status = |ignored: &str, caught: &str| {
+            Fields::parse(&format!("SigIgn:\t{ignored}\nSigCgt:\t{caught}\n"))
+        };
+        assert!(!dies_of_broken_pipe(&status("0000000000001000", "0000000000000000")));
+        assert!(!dies_of_broken_pipe(&status("0000000000000000", "0000000180001000")));
+        assert!(dies_of_broken_pipe(&status("0000000000000800", "0000000180000000")));
+        assert!(dies_of_broken_pipe(&Fields::default()));
+    }
+
+    #[test]
+    fn what_is_dangerous_on_this_host_is_not_asked() {
+        let caution = |rrdtool, broken_pipe| Caution { rrdtool, broken_pipe };
+        let asked = |caution: Caution| {
+            let all = Command::all(Session::new()).into_iter();
+            all.filter(|command| caution.why_not(*command).is_none()).count()
+        };
+        assert_eq!(asked(caution(false, false)), 15);
+        assert_eq!(asked(caution(true, false)), 13);
+        assert_eq!(asked(caution(false, true)), 6);
     }
 }

@@ -23,6 +23,22 @@ pub struct Way {
     pub kind: Kind,
     /// The same for a person: a path, or an address with its port.
     pub address: String,
+    /// A process of the program.
+    main: u32,
+}
+
+impl Way {
+    /// Takes the calling thread to where the way begins: an address is another host's in another
+    /// network namespace. Only for a thread that does nothing else afterwards.
+    ///
+    /// # Errors
+    /// In words: the namespace cannot be entered.
+    pub fn enter(&self) -> Result<(), String> {
+        match self.kind {
+            Kind::Unix => Ok(()),
+            Kind::Tcp => enter_network(self.main),
+        }
+    }
 }
 
 /// A kind of connection.
@@ -63,7 +79,7 @@ pub fn find(files: &Root, config: &Config, main: u32, pids: &[u32]) -> Ways {
         match files.find(path) {
             Ok(socket) => {
                 let place = Place::Unix(socket, pids.to_vec());
-                found.ways.push(Way { place, kind: Kind::Unix, address });
+                found.ways.push(Way { place, kind: Kind::Unix, address, main });
             }
             Err(error) => found.none.push(NoWay { address, why: error.to_string() }),
         }
@@ -79,14 +95,12 @@ pub fn find(files: &Root, config: &Config, main: u32, pids: &[u32]) -> Ways {
     let own = sockets.into_iter().flatten().collect();
     let all = listeners::all(main);
     match choose(&all, &own, port, |port| config.names_port_otherwise(port)) {
-        Port::Own(listener) => match enter_network(main) {
-            Ok(()) => found.ways.push(Way {
-                place: Place::Tcp(listener.reach()),
-                kind: Kind::Tcp,
-                address: listener.reach().to_string(),
-            }),
-            Err(why) => found.none.push(no_way(&why)),
-        },
+        Port::Own(listener) => found.ways.push(Way {
+            place: Place::Tcp(listener.reach()),
+            kind: Kind::Tcp,
+            address: listener.reach().to_string(),
+            main,
+        }),
         Port::Held(inode) => {
             let holder = listeners::holder(inode);
             let who = holder.as_ref().map_or("another process".into(), |holder| {
@@ -135,8 +149,7 @@ fn choose(
     }
 }
 
-/// Takes the calling thread into the network of process `pid`, if that is another one: the same
-/// address is somebody else here.
+/// Takes the calling thread into the network of process `pid`, if that is another one.
 fn enter_network(pid: u32) -> Result<(), String> {
     let theirs = format!("/proc/{pid}/ns/net");
     let (own, other) = (fs::read_link("/proc/thread-self/ns/net"), fs::read_link(&theirs));
