@@ -1,11 +1,7 @@
 //! What is collected of the operating system around a real Kamailio: logs in every state that logs
 //! are found in, and the host itself, against what other tools say of it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom, Write as _};

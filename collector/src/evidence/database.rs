@@ -9,7 +9,8 @@ use std::path::Path;
 use bundle::{Phase, member};
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
+use crate::files::Root;
 use crate::host::database;
 use crate::procfs::{self, Fields};
 
@@ -34,6 +35,10 @@ impl Source for Database {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Files
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
@@ -61,7 +66,9 @@ impl Source for Database {
             pending.extend(file.files.into_iter().chain(inner));
             out.put(format!("config{path}"), Some(path), part.content);
         }
-        let running: Vec<_> = procfs::running(&["mysqld", "mariadbd"])
+        let elsewhere = context.remains.is_some() && !context.files.is_same(&Root::own());
+        let servers: &[&str] = if elsewhere { &[] } else { &["mysqld", "mariadbd"] };
+        let running: Vec<_> = procfs::running(servers)
             .into_iter()
             .map(|server| {
                 let status = Path::new("/proc").join(server.pid.to_string()).join("status");

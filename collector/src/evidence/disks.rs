@@ -16,7 +16,7 @@ use bundle::{Phase, member};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::board::Fact;
 use crate::files::Root;
 use crate::host::core_pattern::{self, Facts, Goes, Meaning};
@@ -61,6 +61,10 @@ impl Source for Disks {
         Phase::AfterThaw
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Host
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
         let goes = Goes::of(&pattern, core_uses_pid());
@@ -76,6 +80,9 @@ impl Source for Disks {
         }
         let text = serde_json::to_vec_pretty(&entries)?;
         out.put(format!("{}/disks.json", member::SYSTEM), None, text);
+        if context.target.processes.is_empty() {
+            return Ok(());
+        }
         let cores = serde_json::to_vec_pretty(&next_cores(context, &pattern, &goes, &entries))?;
         out.put(format!("{}/core-pattern.json", member::SYSTEM), None, cores);
         Ok(())

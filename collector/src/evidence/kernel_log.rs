@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bundle::{Phase, member};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::board::Fact;
 use crate::command;
 use crate::host::kernel_log::{self, Event};
@@ -43,6 +43,10 @@ impl Source for KernelLog {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {

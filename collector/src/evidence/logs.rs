@@ -15,7 +15,7 @@ use bundle::Phase;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, Drawer, Preview, Source};
+use super::{Context, Drawer, Needs, Preview, Source};
 use crate::files::Root;
 use crate::logs::packed::{self, Packing};
 use crate::logs::places;
@@ -59,6 +59,10 @@ impl Source for Logs {
             missing: log.known.err().map(|error| error.to_string()),
         };
         find(context).into_iter().filter(young).map(preview).collect()
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Files
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
@@ -220,12 +224,17 @@ fn find(context: &Context) -> Vec<Log> {
         add(&own, &wished, false);
     } else {
         add(&context.files, &[], false);
+    }
+    // A container's program may be logged by its host; a mounted system's never by ours.
+    if !same && context.remains.is_none() {
         add(&own, &wished, true);
     }
     for path in wished {
-        if !logs.iter().any(|log| log.wished && log.path == path) {
-            let known = own.metadata(&path);
-            logs.push(Log { path, place: Place::Host(own.clone()), known, wished: true });
+        for path in places::with_rotated(&own, &path).into_iter().chain([path]) {
+            if !logs.iter().any(|log| log.path == path && !matches!(log.place, Place::Open(_))) {
+                let (known, place) = (own.metadata(&path), Place::Host(own.clone()));
+                logs.push(Log { path, place, known, wished: true });
+            }
         }
     }
     // Once each: by path where the program has it open, since that shows what it is.

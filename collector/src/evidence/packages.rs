@@ -11,7 +11,7 @@ use std::time::Duration;
 use bundle::{Phase, member};
 use serde_json::json;
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::command;
 use crate::files::Root;
 use crate::host::packages::{self, Package};
@@ -57,6 +57,10 @@ impl Source for Packages {
         Duration::from_secs(20)
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Files
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let files = mapped_files(context);
         let root = &context.files;
@@ -90,7 +94,9 @@ impl Source for Packages {
 
 /// The ELF files that the group maps, by their paths.
 fn mapped_files(context: &Context) -> Vec<String> {
-    let mut files = BTreeSet::new();
+    let dead = context.remains.iter().flat_map(|remains| &remains.files);
+    let paths = dead.map(|file| file.path.strip_suffix(" (deleted)").unwrap_or(&file.path));
+    let mut files: BTreeSet<String> = paths.map(str::to_owned).collect();
     for process in &context.target.processes {
         let maps = match context.surveys.get(&process.pid) {
             Some(survey) => survey.maps.clone(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bundle::{Phase, member};
 
-use super::{Context, Drawer, Source};
+use super::{Context, Drawer, Needs, Source};
 use crate::board::Fact;
 use crate::command::{self, CommandError, Ended, Output};
 use crate::host::unit;
@@ -41,6 +41,10 @@ impl Source for Systemd {
 
     fn phase(&self) -> Phase {
         Phase::AfterThaw
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
@@ -106,6 +110,10 @@ impl Source for Journal {
 
     fn deadline(&self) -> Duration {
         LONG.saturating_add(PATIENCE)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Host
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
@@ -181,8 +189,11 @@ fn missing(out: &Drawer, what: &str, error: &CommandError) {
     }
 }
 
-/// The unit that the main process runs in.
+/// The unit that the main process runs in; of a program that is gone the one that it ran in.
 fn unit_of(context: &Context) -> Option<String> {
+    if let Some(remains) = &context.remains {
+        return remains.unit.clone().filter(|unit| unit::is_unit_name(unit));
+    }
     let text = fs::read(format!("/proc/{}/cgroup", context.target.main)).ok()?;
     unit::of_control_groups(&String::from_utf8_lossy(&text))
 }
@@ -190,6 +201,17 @@ fn unit_of(context: &Context) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_unit_of_a_program_that_is_gone_is_the_one_it_ran_in() {
+        use crate::evidence::Remains;
+        let gone = |unit: &str| Context {
+            remains: Some(Remains { unit: Some(unit.into()), ..Remains::default() }),
+            ..Context::default()
+        };
+        assert_eq!(unit_of(&gone("kamailio.service")).as_deref(), Some("kamailio.service"));
+        assert_eq!(unit_of(&gone("--root=/x")), None);
+    }
 
     #[test]
     fn a_cut_journal_begins_with_a_whole_line() {
