@@ -1,6 +1,8 @@
 //! What is collected of the operating system around a real Kamailio: logs in every state that logs
 //! are found in, and the host itself, against what other tools say of it.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
 use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -114,7 +116,8 @@ fn young_length(text: &str) -> u64 {
 /// Writes a message that nobody else writes to the kernel's log, and tells when.
 fn say_to_the_kernel() -> (String, jiff::Timestamp) {
     let marker = format!("os_evidence: a test says {}", std::process::id());
-    fs::write("/dev/kmsg", &marker).expect("root writes to the kernel's log");
+    // Without an end of the line, the kernel keeps it back until the next message.
+    fs::write("/dev/kmsg", format!("{marker}\n")).expect("root writes to the kernel's log");
     (marker, jiff::Timestamp::now())
 }
 

@@ -10,6 +10,7 @@ use bundle::{Phase, member};
 use serde_json::json;
 
 use super::{Context, Drawer, Needs, Source};
+use crate::files::Root;
 use crate::host::database;
 use crate::procfs::{self, Fields};
 
@@ -37,7 +38,7 @@ impl Source for Database {
     }
 
     fn needs(&self) -> Needs {
-        Needs::Host
+        Needs::Files
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
@@ -65,7 +66,9 @@ impl Source for Database {
             pending.extend(file.files.into_iter().chain(inner));
             out.put(format!("config{path}"), Some(path), part.content);
         }
-        let running: Vec<_> = procfs::running(&["mysqld", "mariadbd"])
+        let elsewhere = context.remains.is_some() && !context.files.is_same(&Root::own());
+        let servers: &[&str] = if elsewhere { &[] } else { &["mysqld", "mariadbd"] };
+        let running: Vec<_> = procfs::running(servers)
             .into_iter()
             .map(|server| {
                 let status = Path::new("/proc").join(server.pid.to_string()).join("status");

@@ -80,6 +80,9 @@ impl Source for Disks {
         }
         let text = serde_json::to_vec_pretty(&entries)?;
         out.put(format!("{}/disks.json", member::SYSTEM), None, text);
+        if context.target.processes.is_empty() {
+            return Ok(());
+        }
         let cores = serde_json::to_vec_pretty(&next_cores(context, &pattern, &goes, &entries))?;
         out.put(format!("{}/core-pattern.json", member::SYSTEM), None, cores);
         Ok(())

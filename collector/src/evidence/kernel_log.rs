@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What is older is not told on the terminal.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
+/// So many ends of this run are told, the youngest ones; more are counted as earlier ones.
+const TOLD: usize = 5;
+
 /// Whose end is told besides the target's.
 const DATABASES: [&str; 4] = ["mysqld", "mariadbd", "postgres", "redis-server"];
 
@@ -64,18 +67,29 @@ impl Source for KernelLog {
         out.put(format!("{}/kmsg", member::SYSTEM), Some(origin), text);
         let dated = kernel_log::with_times(&shown, boot);
         out.put(format!("{}/kernel-log", member::SYSTEM), None, dated.into_bytes());
-        let mut others = Vec::new();
+        let (mut ends, mut others) = (Vec::new(), Vec::new());
         for (micros, event) in kernel_log::events(&shown) {
             let at = micros.and_then(|micros| kernel_log::at(boot, micros));
             if at.is_some_and(|at| now.duration_since(at) > RECENT) {
                 continue;
             }
             let since_boot = micros.and_then(|micros| u64::try_from(micros).ok());
-            if is_of_this_run(context, &event, since_boot) {
-                note(context, event, at);
+            let told = is_target(context, event.name()) || DATABASES.contains(&event.name());
+            if told && is_of_this_run(context, &event, since_boot) {
+                ends.push((event, at));
             } else if is_target(context, event.name()) {
                 others.push(at);
             }
+        }
+        let earlier = ends.len().saturating_sub(TOLD);
+        for (event, at) in ends.drain(..earlier) {
+            if is_target(context, event.name()) {
+                others.push(at);
+            }
+        }
+        others.sort_unstable();
+        for (event, at) in ends {
+            note(context, event, at);
         }
         if let Some(last) = others.last() {
             context.board.note(Fact::EarlierEnds { count: others.len(), last: words(*last) });

@@ -65,6 +65,10 @@ impl Source for Logs {
         find(context).into_iter().filter(young).map(preview).collect()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::Files
+    }
+
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let clock = Clock::of_host();
         let since = since(context, &clock);
@@ -227,12 +231,17 @@ fn find(context: &Context) -> Vec<Log> {
         add(&context.files, &wished, false);
     } else {
         add(&context.files, &[], false);
+    }
+    // A container's program may be logged by its host; a mounted system's never by ours.
+    if !same && context.remains.is_none() {
         add(&own, &wished, true);
     }
     for path in wished {
-        if !logs.iter().any(|log| log.wished && log.path == path) {
-            let known = own.metadata(&path);
-            logs.push(Log { path, place: Place::Host(own.clone()), known, wished: true });
+        for path in places::with_rotated(&own, &path).into_iter().chain([path]) {
+            if !logs.iter().any(|log| log.path == path && !matches!(log.place, Place::Open(_))) {
+                let (known, place) = (own.metadata(&path), Place::Host(own.clone()));
+                logs.push(Log { path, place, known, wished: true });
+            }
         }
     }
     // Once each: by path where the program has it open, since that shows what it is.
