@@ -110,6 +110,16 @@ fn a_core_that_is_named_is_judged_in_the_bundle_as_by_itself() {
     same_crash(&bundle, &core);
     assert!(holds(&bundle, worker, &core));
 
+    // Both cores together are one group.
+    let bundle = directory.join("both.tar.zst");
+    let arguments = ["--core", core.to_str().unwrap(), "--core", alive.to_str().unwrap()];
+    let said = post_mortem(&bundle, &arguments, 0).text();
+    assert_eq!(said.matches("core: process").count(), 2, "{said}");
+    let both = forensics("threads", &bundle);
+    assert_eq!(both["processes"].as_array().unwrap().len(), 2, "{both:#}");
+    assert_eq!(both["crashes"].as_array().unwrap().len(), 1, "{both:#}");
+    assert_eq!(both["crashes"][0]["pid"], worker);
+
     cut_cores(&directory, &core, &alive);
     fs::remove_file(core).unwrap();
 }

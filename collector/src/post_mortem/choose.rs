@@ -129,6 +129,7 @@ mod tests {
             form: Form::Elf,
             written: Timestamp::from_second(1_700_000_000 - age).unwrap(),
             is_first: true,
+            by_kernel: true,
             because: "a test",
             host_pid: None,
         }

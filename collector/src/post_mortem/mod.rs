@@ -316,6 +316,11 @@ impl Job<'_> {
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (name, phase, outcome) = ("cores".to_owned(), Phase::AfterThaw, Outcome::Collected);
         bundle.record(SourceRecord { name, phase, started, micros, outcome });
+        if let Some(why) = absence::overwritten(&self.settings)
+            && self.choice.cores.iter().any(|core| core.found.by_kernel)
+        {
+            bundle.expected_gap("cores of other processes of this crash, if they left any", why);
+        }
         for core in &self.choice.earlier {
             let what = format!("core {}", core.found.path);
             let why = "of another crash than the last one; give it with --core for a bundle of \

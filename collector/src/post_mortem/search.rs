@@ -24,6 +24,8 @@ const MOST_FILES: usize = 64;
 const MOST_FOLDERS: usize = 1000;
 const SYSTEMD: &str = "/var/lib/systemd/coredump";
 const APPORT: [&str; 2] = ["/var/crash", "/var/lib/apport/coredump"];
+/// Why a keeper's folders are looked into.
+const KEEPERS: [&str; 3] = ["systemd-coredump", "apport", "abrt"];
 const ABRT: [&str; 2] = ["/var/spool/abrt", "/var/tmp/abrt"];
 
 /// A file that may be a core.
@@ -37,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) written: Timestamp,
     /// Whether `written` is when the process died: copying a file changes its time.
     pub(crate) is_first: bool,
+    /// It lies where the kernel writes cores itself.
+    pub(crate) by_kernel: bool,
     /// Why it was looked at.
     pub(crate) because: &'static str,
     /// PID as the host counts it, where the name says so.
@@ -169,8 +173,17 @@ impl<'a> Search<'a> {
                 Ok((_, Form::Other)) => {}
                 Ok((file, form)) => {
                     let host_pid = systemd_name(&path).map(|name| name.pid);
-                    let is_first = true;
-                    found.push(Found { path, file, form, written, is_first, because, host_pid });
+                    let by_kernel = !KEEPERS.contains(&because);
+                    found.push(Found {
+                        path,
+                        file,
+                        form,
+                        written,
+                        is_first: true,
+                        by_kernel,
+                        because,
+                        host_pid,
+                    });
                 }
                 Err(error) => failed.push((path, error.to_string())),
             }
@@ -212,6 +225,7 @@ pub(crate) fn named(paths: &[std::path::PathBuf]) -> anyhow::Result<Vec<Found>> 
                     .or_else(|| Timestamp::from_second(written).ok())
                     .unwrap_or_default(),
                 is_first: by_name.is_some(),
+                by_kernel: false,
                 host_pid: by_name.map(|name| name.pid),
                 path: shown,
                 file: opened,

@@ -56,7 +56,11 @@ pub(crate) fn unpack(reader: &mut dyn Read, folder: &Path, limits: Limits) -> io
         if content.iter().any(|byte| *byte != 0) {
             used = used.saturating_add(bytes(filled));
             if used > limits.room {
-                break Some(format!("the disk has no room for more than {} bytes", limits.room));
+                break Some(format!(
+                    "the disk has no room to unpack more than {} bytes; give another place with -o, \
+                     or send the packed file itself",
+                    limits.room
+                ));
             }
             file.write_all_at(content, length)?;
         }
@@ -210,7 +214,7 @@ mod tests {
         assert_eq!(unpack(4 << 20, 1 << 20), (2 << 20, None));
         let (length, ended) = unpack(4 << 20, 512 << 10);
         assert_eq!(length, 512 << 10);
-        assert!(ended.unwrap().contains("no room"));
+        assert!(ended.unwrap().contains("no room to unpack"));
         let (length, ended) = unpack(1 << 20, 4 << 20);
         assert_eq!(length, 1 << 20);
         assert!(ended.unwrap().contains("not unpacked"));

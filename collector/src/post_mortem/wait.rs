@@ -42,3 +42,27 @@ fn running(now: SystemTime) -> Option<u32> {
         KEEPERS.contains(&name.trim()) && young
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_takes_cores_is_seen_while_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("systemd-coredump");
+        fs::copy("/usr/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut seen = None;
+        while seen != Some(child.id()) && Instant::now() < end {
+            seen = running(SystemTime::now());
+        }
+        let old = running(SystemTime::now() + PATIENCE * 6);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(seen, Some(child.id()));
+        assert_eq!(old, None, "one that has run for long is not waited for");
+        assert_eq!(running(SystemTime::now()), None);
+    }
+}

@@ -261,3 +261,95 @@ fn described(facts: &CoreFacts) -> String {
 fn file_name(path: &str) -> Option<String> {
     path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::core::tests::{core, notes};
+    use super::*;
+
+    fn named(names: &[&str]) -> Wanted {
+        let mut wanted = Wanted::default();
+        wanted.names.extend(names.iter().map(|name| (*name).to_owned()));
+        wanted
+    }
+
+    #[test]
+    fn a_core_is_matched_by_its_programs_name_or_build_id() {
+        let (file, build_id) = core(&notes(7, 7));
+        let facts = CoreFacts::read(&file).unwrap();
+        assert_eq!(named(&["x", "kamailio"]).matches(&facts), Match::Yes);
+        assert_eq!(Wanted::default().matches(&facts), Match::Yes);
+        let other = Match::No("/usr/sbin/kamailio".to_owned());
+        assert_eq!(named(&["voipmonitor"]).matches(&facts), other);
+        let by_id = |id: &str| Wanted { id: Some(id.to_owned()), ..named(&["kamailio"]) };
+        assert_eq!(by_id(&build_id).matches(&facts), Match::Yes);
+        assert!(
+            matches!(by_id("00ff").matches(&facts), Match::No(whose) if whose.contains(&build_id))
+        );
+    }
+
+    #[test]
+    fn a_core_without_notes_is_matched_by_an_installed_files_build_id_only() {
+        let (file, build_id) = core(&bundle::corefile::Notes::default());
+        let facts = CoreFacts::read(&file).unwrap();
+        let installed =
+            |id: &str| Wanted { installed: vec![id.to_owned()], ..named(&["kamailio"]) };
+        assert_eq!(installed(&build_id).matches(&facts), Match::Yes);
+        assert_eq!(installed("00ff").matches(&facts), Match::Unknown);
+    }
+
+    #[test]
+    fn the_command_line_is_the_cores_where_it_is_whole_or_names_the_configuration() {
+        let line = |line: &str| {
+            let (file, _) = core(&notes(7, 7));
+            let mut facts = CoreFacts::read(&file).unwrap();
+            facts.notes.command_line = line.to_owned();
+            facts
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let units = folder.path().join("etc/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        let text = "[Service]\nExecStart=-/usr/sbin/kamailio -f /unit.cfg\nWorkingDirectory=/srv\n";
+        fs::write(units.join("kamailio.service"), text).unwrap();
+        let root = Root::at(folder.path()).unwrap();
+        let unit = Unit::read(&root, "kamailio");
+        let wanted = Wanted { unit, ..named(&["kamailio"]) };
+        let said = |text: &str| wanted.command_line(Some(&line(text))).join(" ");
+        assert_eq!(said("kamailio -f /a.cfg"), "kamailio -f /a.cfg");
+        let cut = format!("{:79}", "kamailio -f /a.cfg -w /very/long/");
+        assert_eq!(said(&cut.replace("  ", "xx")), "kamailio -f /a.cfg -w");
+        let cut = format!("kamailio {}", "x".repeat(70));
+        assert_eq!(said(&cut), "/usr/sbin/kamailio -f /unit.cfg");
+        assert_eq!(wanted.command_line(None).join(" "), "/usr/sbin/kamailio -f /unit.cfg");
+        let folders: Vec<_> = wanted.folders(&root).into_iter().map(|(folder, _)| folder).collect();
+        assert_eq!(folders[..3], ["/srv", "/usr/sbin", "/"]);
+    }
+
+    #[test]
+    fn a_configuration_tells_where_the_program_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let etc = folder.path().join("etc/kamailio");
+        fs::create_dir_all(&etc).unwrap();
+        fs::write(etc.join("kamailio.cfg"), "workdir=\"/work\" # or not\nwdir_x=/no\n").unwrap();
+        fs::write(folder.path().join("etc/voipmonitor.conf"), "spooldir = /spool\n").unwrap();
+        let root = Root::at(folder.path()).unwrap();
+        let folders = |name: &str| {
+            let folders = named(&[name]).folders(&root);
+            folders.into_iter().next().unwrap()
+        };
+        assert_eq!(folders("kamailio"), ("/work".to_owned(), "workdir in its configuration"));
+        assert_eq!(folders("voipmonitor"), ("/spool".to_owned(), "spooldir in its configuration"));
+        assert_eq!(folders("other").0, "/");
+    }
+
+    #[test]
+    fn options_are_read_with_and_without_a_blank() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(option(&words("x -w /a"), "-w"), Some("/a".to_owned()));
+        assert_eq!(option(&words("x -w/a"), "-w"), Some("/a".to_owned()));
+        assert_eq!(option(&words("x --config-file=/a"), "--config-file"), Some("/a".to_owned()));
+        assert_eq!(option(&words("x -w"), "-w"), None);
+    }
+}
