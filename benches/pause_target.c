@@ -1,8 +1,9 @@
 /* A program that knows how long it was stopped: THREADS threads read the clock without end, MIB mebibytes of private
  * memory are touched (one eighth random, one eighth zero, the rest like text). After each line on standard input it
- * prints the longest gap that any thread saw since the last one, in microseconds.
+ * prints the longest gap that any thread saw since the last one, in microseconds. With UNTOUCHED, so many mebibytes
+ * more are mapped and never touched: between those that are, in stretches of 4 MiB, until they are used up.
  *
- *   pause_target MIB THREADS
+ *   pause_target MIB THREADS [UNTOUCHED]
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -65,17 +66,31 @@ static void fill(unsigned char *memory, size_t length)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3) {
-		fprintf(stderr, "usage: pause_target MIB THREADS\n");
+	if (argc != 3 && argc != 4) {
+		fprintf(stderr, "usage: pause_target MIB THREADS [UNTOUCHED]\n");
 		return 2;
 	}
+	/* Stretches end where huge pages do, so that none of them reaches into the next one. */
+	const size_t stretch = 4 << 20;
 	size_t length = strtoull(argv[1], NULL, 10) << 20;
-	unsigned char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t untouched = argc == 4 ? strtoull(argv[3], NULL, 10) << 20 : 0;
+	unsigned char *memory =
+		mmap(NULL, length + untouched + stretch, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED) {
 		perror("mmap");
 		return 1;
 	}
-	fill(memory, length);
+	memory += stretch - (uintptr_t)memory % stretch;
+	while (length > 0) {
+		size_t part = length < stretch ? length : stretch;
+		fill(memory, part);
+		length -= part;
+		memory += part;
+		if (untouched >= stretch) {
+			untouched -= stretch;
+			memory += stretch;
+		}
+	}
 	for (int number = atoi(argv[2]); number > 0; number--) {
 		pthread_t thread;
 		if (pthread_create(&thread, NULL, watch, NULL) != 0) {

@@ -2,8 +2,9 @@
 # Who sums a full q_malloc pool of 2,722,639 fragments by owner, and who finds what nothing points to, and at
 # what cost? Our analyzer, our gdb script and plain C read the same core; every answer is compared with what the
 # maker of the core wrote down. The least possible is one plain read of the file: C sums its words.
-# Then: how long does one process stand still for collect-evidence, and for gdb's gcore? And one of 64 threads, whose
-# stacks only are wanted, for collect-evidence, eu-stack and gdb?
+# Then: how long does one process of 64 threads stand still for collect-evidence, for the plainest copy of the same
+# pages that C can make, and for gdb's gcore? And one whose stacks only are wanted, for collect-evidence, eu-stack and
+# gdb?
 #
 #   benches/run.sh [RUNS]        default 7; cargo xtask bench RUNS
 #
@@ -28,6 +29,7 @@ make -s -C "$root/samples/pools" OUT="$directory/bin" "$directory/bin/bigpool"
 gcc -std=c11 -O2 -Wall -Wextra "$root/benches/walk_qm.c" -o "$directory/bin/walk_qm"
 gcc -std=c11 -O2 -Wall -Wextra "$root/benches/read_all.c" -o "$directory/bin/read_all"
 gcc -std=gnu11 -O2 -Wall -Wextra -pthread "$root/benches/pause_target.c" -o "$directory/bin/pause_target"
+gcc -std=gnu11 -O2 -Wall -Wextra "$root/benches/plain_copy.c" -o "$directory/bin/plain_copy"
 if [ -z "${COLLECT_EVIDENCE:-}" ]; then
 	(cd "$root" && cargo build --release --locked --quiet -p collector)
 	COLLECT_EVIDENCE=$root/target/release/collect-evidence
@@ -46,6 +48,7 @@ fi
 python3 "$root/benches/measure.py" "$runs" "$truth" "$core" "$directory/bin/bigpool" \
 	"$directory/bin/walk_qm" "$directory/bin/read_all" "$FORENSICS" "$root/gdb-scripts/kamailio.py"
 
-BENCH_DIR=$directory python3 "$root/benches/pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 8
+BENCH_DIR=$directory python3 "$root/benches/pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" \
+	"$directory/bin/plain_copy" 1024 64 1024
 python3 "$root/benches/stacks_pause.py" "$runs" "$directory/bin/pause_target" "$COLLECT_EVIDENCE" 1024 64
 BENCH_DIR=$directory python3 "$root/benches/unwind.py" "$runs" "$directory/bin/pause_target" "$FORENSICS" 1024 64

@@ -1,6 +1,7 @@
 //! The command line, and what its exit code means: 0 everything was collected, 1 the bundle lacks
 //! something that was to be in it, 2 it could not run or was interrupted.
 
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use crate::defect;
 use crate::evidence::{WhichModules, Wishes};
 use crate::group::{self, Wanted};
 use crate::limits::LimitOptions;
@@ -207,7 +209,10 @@ impl Options {
 /// The command.
 pub fn main() -> ExitCode {
     let options = Options::parse_or_exit();
-    match run::run(&options) {
+    defect::keep_quiet();
+    // By the time a panic is caught here, its way has let the group go.
+    let ended = panic::catch_unwind(panic::AssertUnwindSafe(|| run::run(&options)));
+    match ended.unwrap_or_else(|panic| Err(anyhow::Error::msg(defect::words(&*panic)))) {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(error) => {
             progress::failed(&options, &error);

@@ -32,6 +32,7 @@ pub mod cli;
 pub mod command;
 pub mod copy;
 pub mod corefile;
+mod defect;
 mod devices;
 pub mod estimate;
 pub mod evidence;

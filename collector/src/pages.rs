@@ -12,7 +12,7 @@ use bundle::PAGE_SIZE;
 use crate::mappings::Mapping;
 use crate::number::size;
 use crate::spans::Span;
-use crate::sys::{self, PAGE_IS_FILE, PAGE_IS_PFNZERO, PAGE_IS_SWAPPED};
+use crate::sys::{self, PAGE_IS_FILE, PAGE_IS_GUARD, PAGE_IS_PFNZERO, PAGE_IS_SWAPPED};
 
 /// Pages of one kind, side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ impl PageRun {
     /// The run of one entry of `/proc/PID/pagemap`, if the page exists. Zero pages do not show.
     fn of_entry(address: u64, entry: u64) -> Option<Self> {
         let is = |bit: u32| entry & (1 << bit) != 0;
-        (is(63) || is(62)).then(|| Self {
+        // Bit 58 (Linux 6.15) is a guard page, where nothing is.
+        ((is(63) || is(62)) && !is(58)).then(|| Self {
             span: Span::new(address, address.saturating_add(PAGE_SIZE)),
             swapped: is(62),
             file: is(61),
@@ -74,7 +75,10 @@ pub fn existing_in(id: u32, spans: &[Span]) -> io::Result<Vec<PageRun>> {
 fn look(id: u32, fast: &[Span], slow: &[Span]) -> io::Result<Vec<PageRun>> {
     let pagemap = File::open(format!("/proc/{id}/pagemap"))?;
     match sys::pagemap_scan(&pagemap, fast) {
-        Ok(regions) => Ok(regions.iter().map(PageRun::of).collect()),
+        Ok(regions) => {
+            let pages = regions.iter().filter(|region| region.categories & PAGE_IS_GUARD == 0);
+            Ok(pages.map(PageRun::of).collect())
+        }
         Err(error) => {
             tracing::debug!(id, %error, "no PAGEMAP_SCAN, reading pagemap");
             read_pagemap(&pagemap, slow)

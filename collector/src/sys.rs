@@ -204,6 +204,9 @@ pub(crate) const PAGE_IS_PRESENT: u64 = 1 << 3;
 pub(crate) const PAGE_IS_SWAPPED: u64 = 1 << 4;
 /// `PAGE_IS_PFNZERO`: the kernel's page of zeroes.
 pub(crate) const PAGE_IS_PFNZERO: u64 = 1 << 5;
+/// `PAGE_IS_GUARD` (Linux 6.15): nothing is there, and whoever touches it is killed
+/// (`MADV_GUARD_INSTALL`, with which young C libraries guard stacks). Counts as swapped, too.
+pub(crate) const PAGE_IS_GUARD: u64 = 1 << 8;
 
 #[repr(C)]
 struct ScanArguments {
@@ -223,12 +226,25 @@ struct ScanArguments {
 
 /// `PAGEMAP_SCAN` (Linux 6.7): the pages in `spans` that are present or swapped.
 pub(crate) fn pagemap_scan(pagemap: &File, spans: &[Span]) -> io::Result<Vec<PageRegion>> {
+    let wanted = PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO;
+    match scan_all(pagemap, spans, wanted | PAGE_IS_GUARD) {
+        // Linux before 6.15 does not know guard pages.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            scan_all(pagemap, spans, wanted)
+        }
+        scanned => scanned,
+    }
+}
+
+/// Tells the categories `wanted` of each region apart.
+fn scan_all(pagemap: &File, spans: &[Span], wanted: u64) -> io::Result<Vec<PageRegion>> {
     let mut found = Vec::new();
     let mut regions = vec![PageRegion::default(); 4096];
     for span in spans {
         let mut at = span.start;
         while at < span.end {
-            let (count, reached) = scan_once(pagemap, Span::new(at, span.end), &mut regions)?;
+            let (count, reached) =
+                scan_once(pagemap, Span::new(at, span.end), wanted, &mut regions)?;
             found.extend(regions.iter().take(count));
             if reached <= at {
                 break;
@@ -240,7 +256,12 @@ pub(crate) fn pagemap_scan(pagemap: &File, spans: &[Span]) -> io::Result<Vec<Pag
 }
 
 /// One call: how many regions it has filled, and the address up to which it has looked.
-fn scan_once(pagemap: &File, span: Span, regions: &mut [PageRegion]) -> io::Result<(usize, u64)> {
+fn scan_once(
+    pagemap: &File,
+    span: Span,
+    wanted: u64,
+    regions: &mut [PageRegion],
+) -> io::Result<(usize, u64)> {
     /// `_IOWR('f', 16, struct pm_scan_arg)`
     const PAGEMAP_SCAN: u64 = 0xC060_6610;
     let mut arguments = ScanArguments {
@@ -255,7 +276,7 @@ fn scan_once(pagemap: &File, span: Span, regions: &mut [PageRegion]) -> io::Resu
         category_inverted: 0,
         category_mask: 0,
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        return_mask: PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+        return_mask: wanted,
     };
     let fd: RawFd = pagemap.as_raw_fd();
     // SAFETY: the arguments describe `regions`, which nothing else touches during the call.

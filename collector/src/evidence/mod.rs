@@ -43,6 +43,7 @@ use bundle::{Outcome, Phase, SourceRecord};
 
 use crate::board::Board;
 use crate::bundle_writer::{Bundle, BundleError};
+use crate::defect;
 use crate::files::Root;
 use crate::survey::Survey;
 use crate::target::Target;
@@ -325,7 +326,7 @@ pub fn run(
         Ok(worker) => match worker.join() {
             Ok(Ok(())) => Outcome::Collected,
             Ok(Err(error)) => Outcome::Failed { error: format!("{error:#}") },
-            Err(_) => Outcome::Failed { error: "it panicked".into() },
+            Err(panic) => Outcome::Failed { error: defect::words(&*panic) },
         },
     };
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -359,6 +360,37 @@ mod tests {
             std::thread::sleep(Duration::from_secs(60));
             Ok(())
         }
+    }
+
+    struct Panics;
+
+    impl Source for Panics {
+        fn name(&self) -> &'static str {
+            "panics"
+        }
+        fn about(&self) -> &'static str {
+            "one text, and then no more"
+        }
+        fn phase(&self) -> Phase {
+            Phase::BeforeFreeze
+        }
+        fn collect(&self, _: &Context, out: &Drawer) -> anyhow::Result<()> {
+            out.put("system/before".into(), None, b"kept".to_vec());
+            out.failed("/proc/1/mem", &io::ErrorKind::PermissionDenied.into());
+            panic!("no page {}", 7);
+        }
+    }
+
+    #[test]
+    fn a_source_that_panics_costs_only_itself() {
+        static PANICS: Panics = Panics;
+        let folder = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
+        run(&PANICS, &Arc::default(), &mut bundle).unwrap();
+        let (_, _, manifest) = bundle.seal(true).unwrap();
+        assert_eq!(manifest.members[0].path, "system/before");
+        let error = "it panicked: no page 7".to_owned();
+        assert_eq!(manifest.sources[0].outcome, Outcome::Failed { error });
     }
 
     #[test]

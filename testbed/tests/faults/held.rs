@@ -43,6 +43,15 @@ fn a_vfork_parent_is_read_as_it_waits_and_marked() {
     proc::signal(child, Signal::SIGKILL);
 }
 
+#[test]
+fn guarded_pages_are_no_gap() {
+    let target = start(&["guards"]);
+    let attempt = Attempt::of(target.pid(), &[]);
+    assert_eq!(attempt.code(), Some(0), "{attempt:?}");
+    assert!(attempt.manifest.gaps.iter().all(|gap| gap.expected), "{attempt:?}");
+    assert_untouched(target.pid(), 'S');
+}
+
 /// gdb on a process; lets it go and ends with its test.
 struct Debugger(Child);
 

@@ -9,6 +9,7 @@
  *   target vfork         waits for a vfork child that does not end; prints its PID
  *   target cut FILE      maps FILE and cuts it off under the mapping
  *   target maps FILE     maps FILE as a program is mapped
+ *   target guards        has pages that are guarded as a young C library guards stacks
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -145,6 +146,11 @@ int main(int argc, char **argv)
 		if (file < 0 || mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) == MAP_FAILED)
 			fail(argv[2]);
 		close(file);
+	} else if (!strcmp(what, "guards")) {
+		/* MADV_GUARD_INSTALL of Linux 6.13; on an older kernel these are pages like others. */
+		char *memory = map(64 * PAGE, MAP_PRIVATE);
+		memset(memory, 'g', 64 * PAGE);
+		madvise(memory + 16 * PAGE, 16 * PAGE, 102);
 	} else {
 		fprintf(stderr, "what?\n");
 		return 2;
