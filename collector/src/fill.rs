@@ -26,6 +26,7 @@ use crate::summary::milliseconds;
 use crate::survey::Choices;
 use crate::sys;
 use crate::target::Target;
+use crate::teach;
 use crate::verdict::{self, Verdict};
 
 /// What stays the same while one bundle is filled.
@@ -122,6 +123,7 @@ impl Job<'_> {
         if self.brief.is_none() {
             schedule::wait_until(sampled + Duration::from_millis(self.options.sample_gap));
         }
+        teach::teach(bundle, &target, &files);
         let late = Arc::new(context(&target, std::mem::take(&mut snapshot.surveys)));
         self.run_sources(Phase::AfterThaw, &late, bundle, &progress)?;
         if self.brief.is_some() {

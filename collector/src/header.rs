@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bundle::{FORMAT_VERSION, Header, Holds};
 
 use crate::cli::Options;
 use crate::evidence::{Brief, WhichModules};
+use crate::redact::Masker;
 use crate::run::Order;
 use crate::target::Target;
 
@@ -20,6 +22,12 @@ pub(crate) fn default_path(target: &Target) -> PathBuf {
 fn kernel_text(name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
     text.trim().to_owned()
+}
+
+/// What masks the secrets in the bundle's texts.
+pub(crate) fn masker(target: &Target) -> Arc<Masker> {
+    let names = vec![target.program.clone(), kernel_text("hostname")];
+    Arc::new(Masker::new(target.profile, names))
 }
 
 /// The first member.
@@ -40,7 +48,7 @@ pub(crate) fn header(options: &Options, order: &Order) -> Header {
             format!("{}-{}", target.program, now.timestamp().strftime("%Y%m%dT%H%M%SZ"))
         }),
         profile: target.profile.to_owned(),
-        reason: options.reason.clone(),
+        reason: masker(target).mask_words(&options.reason),
         scope: scope(options, order.holds, order.brief()),
         holds: order.holds,
         mode: bundle::Mode::Live,

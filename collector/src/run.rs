@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bundle::{Holds, Manifest, Outcome, Redaction, Series, member};
+use bundle::{Holds, Manifest, Outcome, Series};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::bundle_writer::Bundle;
@@ -168,16 +168,14 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     }
 
     let mut bundle = Bundle::create(&order.path, options.level)?;
+    bundle.mask_with(header::masker(target));
     let partial = bundle.partial().to_owned();
     let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
     let filled = job.fill(order, estimate, store, &mut bundle, progress);
     let filled = filled.with_context(|| format!("what was collected is in {}", partial.display()));
     let Filled { snapshot, target, frozen, preparation, verdict } = filled?;
 
-    bundle.begin("collector");
-    bundle.add_bytes(member::TRACE, None, &trace.lines())?;
-    let none: [Redaction; 0] = [];
-    bundle.add_json(member::REDACTIONS, &none)?;
+    bundle.add_last_texts(trace.lines())?;
     let interrupted = sys::interrupted();
     if interrupted {
         bundle.gap("everything after the interrupt", "the operator interrupted the collection");

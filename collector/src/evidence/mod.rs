@@ -304,9 +304,12 @@ pub fn run(
     let deadline = source.deadline();
     let ended = loop {
         match receiver.recv_timeout(deadline) {
-            Ok(
-                Message::Text { path, origin, content } | Message::Raw { path, origin, content },
-            ) => bundle.add_bytes(&path, origin, &content)?,
+            Ok(Message::Text { path, origin, content }) => {
+                bundle.add_text(&path, origin, content)?;
+            }
+            Ok(Message::Raw { path, origin, content }) => {
+                bundle.add_bytes(&path, origin, &content)?;
+            }
             Ok(Message::Gap { what, why, expected: false }) => bundle.gap(what, why),
             Ok(Message::Gap { what, why, expected: true }) => bundle.expected_gap(what, why),
             Err(RecvTimeoutError::Disconnected) => break true,

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use bundle::{Holds, Mode, Outcome, Phase, Redaction, SourceRecord, member};
+use bundle::{Holds, Mode, Outcome, Phase, SourceRecord, member};
 
 pub use options::PostMortem;
 
@@ -155,14 +155,12 @@ impl Job<'_> {
             self.name_host(&mut header);
         }
         let mut bundle = Bundle::create(&order.path, self.options.level)?;
+        bundle.mask_with(header::masker(&order.target));
         let partial = bundle.partial().to_owned();
         let filled = self.fill(&mut bundle, &order, &header);
         let report =
             filled.with_context(|| format!("what was collected is in {}", partial.display()))?;
-        bundle.begin("collector");
-        bundle.add_bytes(member::TRACE, None, &trace.lines())?;
-        let none: [Redaction; 0] = [];
-        bundle.add_json(member::REDACTIONS, &none)?;
+        bundle.add_last_texts(trace.lines())?;
         let interrupted = sys::interrupted();
         if interrupted {
             bundle.gap("everything after the interrupt", "the operator interrupted the collection");
