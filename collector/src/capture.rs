@@ -18,10 +18,11 @@ use crate::copy::{self, Door, Origin, Run, Saved, Store};
 use crate::corefile::{Parts, StoredPool};
 use crate::estimate::{Estimate, Known, THREADS, survey_all};
 use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
-use crate::number::human;
+use crate::number::{bytes, human};
 use crate::part;
 use crate::pools::{self, Pool};
 use crate::procfs::ThreadFacts;
+use crate::redact::{Kind, Redacting};
 use crate::spans::{self, Span};
 use crate::survey::{Choices, Fate, KERNEL_PAGE, Survey};
 use crate::sys;
@@ -185,7 +186,8 @@ impl Snapshot {
         self.pauses.iter().max_by_key(|pause| pause.length)
     }
 
-    /// Writes the pools and the cores, and their records; `progress` is told of every member.
+    /// Writes the pools and the cores, and their records; `progress` is told of every member. With
+    /// `redact`, without the secrets that the bundle's masker knows.
     ///
     /// # Errors
     /// Those of writing.
@@ -193,6 +195,7 @@ impl Snapshot {
         &self,
         target: &Target,
         bundle: &mut Bundle,
+        redact: bool,
         progress: &dyn Fn(u64),
     ) -> Result<(), BundleError> {
         let mut stored = BTreeMap::new();
@@ -202,7 +205,8 @@ impl Snapshot {
                 stored.insert(pool.key.clone(), stored_pool(pool, saved));
                 continue;
             }
-            bundle.add(&pool.member, length, None, saved.reader())?;
+            let image = Image { member: &pool.member, prefix: Vec::new(), saved };
+            image.add(length, redact, bundle)?;
             progress(bundle.content_length());
             stored.insert(pool.key.clone(), stored_pool(pool, saved));
             bundle.manifest().shared.push(SharedRecord {
@@ -220,7 +224,7 @@ impl Snapshot {
             report_failures(&pool.member, saved, bundle);
         }
         for process in &target.processes {
-            self.write_core(process, &stored, bundle)?;
+            self.write_core(process, &stored, bundle, redact)?;
             progress(bundle.content_length());
         }
         for gap in &self.gaps {
@@ -252,6 +256,7 @@ impl Snapshot {
         process: &crate::target::Process,
         pools: &BTreeMap<crate::mappings::FileKey, StoredPool>,
         bundle: &mut Bundle,
+        redact: bool,
     ) -> Result<(), BundleError> {
         let pid = process.pid;
         let threads: Vec<FrozenThread> =
@@ -282,8 +287,14 @@ impl Snapshot {
             bundle.expected_gap(format!("mapping {name} of process {pid} ({size})"), &**device);
         }
         report_failures(&format!("memory of process {pid}"), saved, bundle);
+        let mut facts = process.facts.clone();
+        if redact {
+            // The notes hold its beginning, cut.
+            let kind = Kind::Arguments;
+            bundle.masker().mask_as(kind, &member::core(pid), &mut facts.command_line);
+        }
         let parts = Parts {
-            process: &process.facts,
+            process: &facts,
             threads: &threads,
             mappings: &survey.mappings,
             slices: &survey.slices,
@@ -293,14 +304,40 @@ impl Snapshot {
         let core = Machine::current().map(|machine| parts.plan(machine));
         match core {
             Some(Ok(core)) => {
-                let reader = Cursor::new(&core.plan.prefix).chain(saved.reader());
-                bundle.add(&member::core(pid), core.plan.size, None, reader)?;
+                let image = Image { member: &member::core(pid), prefix: core.plan.prefix, saved };
+                image.add(core.plan.size, redact, bundle)?;
                 record.bytes = core.bytes;
             }
             Some(Err(error)) => bundle.gap(format!("core of process {pid}"), error.to_string()),
             None => bundle.gap(format!("core of process {pid}"), "no cores for this machine"),
         }
         bundle.manifest().processes.push(record);
+        Ok(())
+    }
+}
+
+/// A member with memory.
+struct Image<'a> {
+    member: &'a str,
+    /// What comes before the memory.
+    prefix: Vec<u8>,
+    saved: &'a Saved,
+}
+
+impl Image<'_> {
+    /// Adds the member, of `length` bytes in all.
+    fn add(self, length: u64, redact: bool, bundle: &mut Bundle) -> Result<(), BundleError> {
+        let Self { member, mut prefix, saved } = self;
+        if !redact {
+            let reader = Cursor::new(&prefix).chain(saved.reader());
+            return bundle.add(member, length, None, reader);
+        }
+        let masker = Arc::clone(bundle.masker());
+        let redactions = masker.mask_known(member, &mut prefix);
+        bundle.redacted(redactions);
+        let mut memory = Redacting::new(&masker, saved.reader());
+        bundle.add(member, length, None, Cursor::new(&prefix).chain(&mut memory))?;
+        bundle.redacted(memory.redactions(member, bytes(prefix.len())));
         Ok(())
     }
 }

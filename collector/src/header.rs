@@ -56,7 +56,14 @@ pub(crate) fn header(options: &Options, order: &Order) -> Header {
     }
 }
 
-/// What is left out on purpose.
+/// What memory holds.
+const SECRETS: &str = "cores and shared memory are as they were: they hold secrets (passwords, keys, \
+                       messages); texts have theirs masked (--redact-memory masks in memory, too)";
+const REDACTED: &str = "in cores and shared memory the passwords of configuration and command lines, \
+                        those in URLs, and SIP and HTTP credentials are masked (--redact-memory); \
+                        messages and other secrets are as they were";
+
+/// What is left out on purpose, and what its readers must know.
 pub(crate) fn scope(options: &Options, holds: Holds, brief: Option<Brief>) -> Vec<String> {
     let words: &[&str] = match holds {
         Holds::Whole => &[],
@@ -82,6 +89,11 @@ pub(crate) fn scope(options: &Options, holds: Holds, brief: Option<Brief>) -> Ve
                 .to_owned(),
         ),
         Some(Brief::Growth) | None => {}
+    }
+    if options.redact_memory {
+        scope.push(REDACTED.to_owned());
+    } else if !options.no_memory && holds != Holds::Stacks {
+        scope.push(SECRETS.to_owned());
     }
     if options.no_memory {
         scope.push("no memory and no registers (--no-memory)".to_owned());

@@ -22,6 +22,8 @@ use super::findings::Findings;
 pub(super) const RULE: &str = "known-secret";
 /// The most values that are kept; a configuration has dozens.
 const MOST: usize = 4096;
+/// The longest value that is looked for, in bytes.
+const LONGEST: usize = 4096;
 /// Words of this field that people take as passwords.
 const WORDS: [&str; 34] = [
     "kamailio",
@@ -82,10 +84,10 @@ impl Learned {
                     break;
                 }
                 match worth(&form, masked, names) {
-                    Some(alone) => {
+                    Some(alone) if form.len() <= LONGEST => {
                         self.values.insert(form, alone);
                     }
-                    None => {
+                    _ => {
                         self.plain.insert(form);
                     }
                 }
@@ -101,11 +103,6 @@ impl Learned {
     /// How many values are too plain to be looked for.
     pub(super) fn too_plain(&self) -> usize {
         self.plain.len()
-    }
-
-    /// The length of the longest value, in bytes.
-    pub(super) fn longest(&self) -> usize {
-        self.values.keys().map(Vec::len).max().unwrap_or(0)
     }
 
     /// Finds them in a text.

@@ -11,6 +11,7 @@
 
 mod findings;
 mod learned;
+mod memory;
 mod names;
 mod rules;
 mod text;
@@ -26,6 +27,7 @@ use findings::{Findings, Found};
 use learned::Learned;
 use text::Text;
 
+pub use memory::Redacting;
 pub use text::Kind;
 
 /// Masks secrets. One for a whole collection: it learns.
@@ -88,10 +90,23 @@ impl Masker {
         }
     }
 
+    /// Masks what is known of a short binary text of our own: the notes of a core.
+    pub fn mask_known(&self, member: &str, content: &mut [u8]) -> Vec<Redaction> {
+        let found = self.find_in_memory(content);
+        fill(member, &found, content)
+    }
+
     /// How many secrets are so plain or so short that they are masked only where something calls
     /// them secrets.
     pub fn too_plain(&self) -> usize {
         self.known().too_plain()
+    }
+
+    /// Secrets in a piece of memory.
+    fn find_in_memory(&self, piece: &[u8]) -> Findings {
+        let mut found = rules::find_in_memory(piece);
+        self.known().find(piece, &mut found);
+        found
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Learned> {
