@@ -45,7 +45,7 @@ pub struct Header {
     pub profile: String,
     /// Why it was collected, as the operator gave it; may be empty.
     pub reason: String,
-    /// What this collection leaves out on purpose, in words; empty for a full one.
+    /// What this collection leaves out on purpose, and what secrets it holds, in words.
     #[serde(default)]
     pub scope: Vec<String>,
     /// How much of the memory was asked for; absent where it is the whole.

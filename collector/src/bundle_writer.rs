@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bundle::encrypted::{Encrypted, Recipients};
 use bundle::frames::FrameWriter;
-use bundle::{FORMAT_VERSION, GapRecord, Manifest, MemberRecord, SourceRecord, member};
+use bundle::{
+    FORMAT_VERSION, GapRecord, Manifest, MemberRecord, Outcome, Redaction, SourceRecord, member,
+};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -20,6 +23,7 @@ use crate::allowance::{Allowance, Ceiling};
 use crate::number::{bytes, human};
 use crate::outlet::{Gauge, Outlet};
 use crate::place::{Output, Place, PlaceError};
+use crate::redact::Masker;
 
 /// The bundle cannot be written.
 #[derive(Debug, Error)]
@@ -54,6 +58,8 @@ pub struct Bundle {
     manifest: Manifest,
     source: String,
     left_out: BTreeMap<(String, String), LeftOut>,
+    masker: Arc<Masker>,
+    redactions: Vec<Redaction>,
 }
 
 /// Members that were left out for the same reason.
@@ -153,6 +159,8 @@ impl Bundle {
             manifest: Manifest { format: FORMAT_VERSION, ..Manifest::default() },
             source: String::new(),
             left_out: BTreeMap::new(),
+            masker: Arc::default(),
+            redactions: Vec::new(),
         })
     }
 
@@ -178,6 +186,16 @@ impl Bundle {
         self.allowance.ceiling.most.is_some()
     }
 
+    /// Secrets are masked by this one from now on.
+    pub fn mask_with(&mut self, masker: Arc<Masker>) {
+        self.masker = masker;
+    }
+
+    /// What masks its secrets.
+    pub fn masker(&self) -> &Arc<Masker> {
+        &self.masker
+    }
+
     /// What the manifest says so far.
     pub fn manifest(&mut self) -> &mut Manifest {
         &mut self.manifest
@@ -189,7 +207,10 @@ impl Bundle {
     }
 
     /// Records how a source ended.
-    pub fn record(&mut self, source: SourceRecord) {
+    pub fn record(&mut self, mut source: SourceRecord) {
+        if let Outcome::Failed { error } = &mut source.outcome {
+            *error = self.masker.mask_words(error);
+        }
         tracing::info!(name = source.name, micros = source.micros, outcome = ?source.outcome);
         self.manifest.sources.push(source);
     }
@@ -204,7 +225,9 @@ impl Bundle {
         self.push_gap(GapRecord { what: what.into(), why: why.into(), expected: true });
     }
 
-    fn push_gap(&mut self, gap: GapRecord) {
+    fn push_gap(&mut self, mut gap: GapRecord) {
+        gap.what = self.masker.mask_words(&gap.what);
+        gap.why = self.masker.mask_words(&gap.why);
         tracing::warn!(what = gap.what, why = gap.why, "gap");
         if !self.manifest.gaps.contains(&gap) {
             self.manifest.gaps.push(gap);
@@ -309,6 +332,37 @@ impl Bundle {
         content: &[u8],
     ) -> Result<(), BundleError> {
         self.add(path, bytes(content.len()), origin, || content).map(|_| ())
+    }
+
+    /// Adds a text; its secrets are masked, and noted.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn add_text(
+        &mut self,
+        path: &str,
+        origin: Option<String>,
+        mut content: Vec<u8>,
+    ) -> Result<(), BundleError> {
+        let redactions = self.masker.mask(path, &mut content);
+        self.redactions.extend(redactions);
+        self.add_bytes(path, origin, &content)
+    }
+
+    /// Notes what was masked in a member that is no text.
+    pub fn redacted(&mut self, redactions: Vec<Redaction>) {
+        self.redactions.extend(redactions);
+    }
+
+    /// Adds the collector's own trace, and then what was masked in all members so far.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn add_last_texts(&mut self, trace: Vec<u8>) -> Result<(), BundleError> {
+        self.begin("collector");
+        self.add_text(member::TRACE, None, trace)?;
+        let redactions = std::mem::take(&mut self.redactions);
+        self.add_json(member::REDACTIONS, &redactions)
     }
 
     /// Adds a member as JSON.

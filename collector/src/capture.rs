@@ -21,10 +21,11 @@ use crate::estimate::{Estimate, Known, THREADS, survey_all};
 use crate::freeze::{FreezeError, Frozen, FrozenThread, Limits, Pause};
 use crate::live::Live;
 use crate::mappings::Mapping;
-use crate::number::{human, page_ceil, page_floor};
+use crate::number::{bytes, human, page_ceil, page_floor};
 use crate::part;
 use crate::pools::{self, Pool};
 use crate::procfs::ThreadFacts;
+use crate::redact::{Kind, Redacting, Tally};
 use crate::spans::{self, Span};
 use crate::stacks_only;
 use crate::survey::{Choices, Fate, KERNEL_PAGE, Survey};
@@ -189,7 +190,8 @@ impl Snapshot {
         self.pauses.iter().max_by_key(|pause| pause.length)
     }
 
-    /// Writes the pools and the cores, and their records; `progress` is told of every member.
+    /// Writes the pools and the cores, and their records; `progress` is told of every member. With
+    /// `redact`, without the secrets that the bundle's masker knows.
     ///
     /// # Errors
     /// Those of writing.
@@ -197,6 +199,7 @@ impl Snapshot {
         &self,
         target: &Target,
         bundle: &mut Bundle,
+        redact: bool,
         progress: &dyn Fn(u64),
     ) -> Result<(), BundleError> {
         let stored =
@@ -205,14 +208,14 @@ impl Snapshot {
         // Should there not be room for all, registers and stacks come first.
         let cores_first = bundle.is_limited();
         if !cores_first {
-            self.write_pools(bundle, progress)?;
+            self.write_pools(bundle, redact, progress)?;
         }
         for process in &target.processes {
-            self.write_core(process, &stored, bundle)?;
+            self.write_core(process, &stored, bundle, redact)?;
             progress(bundle.content_length());
         }
         if cores_first {
-            self.write_pools(bundle, progress)?;
+            self.write_pools(bundle, redact, progress)?;
         }
         for gap in &self.gaps {
             bundle.gap(&gap.what, &gap.why);
@@ -226,13 +229,19 @@ impl Snapshot {
         Ok(())
     }
 
-    fn write_pools(&self, bundle: &mut Bundle, progress: &dyn Fn(u64)) -> Result<(), BundleError> {
+    fn write_pools(
+        &self,
+        bundle: &mut Bundle,
+        redact: bool,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), BundleError> {
         for (pool, saved) in &self.pools {
             let length = saved.length();
             if pool.partial && length == 0 {
                 continue;
             }
-            let added = bundle.add(&pool.member, length, None, || saved.reader())?;
+            let image = Image { member: &pool.member, prefix: &[], saved };
+            let added = image.add(length, redact, bundle)?;
             progress(bundle.content_length());
             if !added {
                 continue;
@@ -271,6 +280,7 @@ impl Snapshot {
         process: &crate::target::Process,
         pools: &BTreeMap<crate::mappings::FileKey, StoredPool>,
         bundle: &mut Bundle,
+        redact: bool,
     ) -> Result<(), BundleError> {
         let pid = process.pid;
         let threads: Vec<FrozenThread> =
@@ -301,11 +311,17 @@ impl Snapshot {
             bundle.expected_gap(format!("mapping {name} of process {pid} ({size})"), &**device);
         }
         report_failures(&format!("memory of process {pid}"), saved, bundle);
+        let mut facts = process.facts.clone();
+        if redact {
+            // The notes hold its beginning, cut.
+            let kind = Kind::Arguments;
+            bundle.masker().mask_as(kind, &member::core(pid), &mut facts.command_line);
+        }
         let lean = |saved: &Saved| saved.within(&stacks(&threads, &survey.mappings), NO_ROOM);
         let path = member::core(pid);
         for saved in [Cow::Borrowed(saved), Cow::Owned(lean(saved))] {
             let parts = Parts {
-                process: &process.facts,
+                process: &facts,
                 threads: &threads,
                 mappings: &survey.mappings,
                 slices: &survey.slices,
@@ -323,14 +339,43 @@ impl Snapshot {
                     break;
                 }
             };
-            let content = || Cursor::new(&core.plan.prefix).chain(saved.reader());
-            if bundle.add(&path, core.plan.size, None, content)? {
+            let image = Image { member: &path, prefix: &core.plan.prefix, saved: &saved };
+            if image.add(core.plan.size, redact, bundle)? {
                 record.bytes = core.bytes;
                 break;
             }
         }
         bundle.manifest().processes.push(record);
         Ok(())
+    }
+}
+
+/// A member with memory.
+struct Image<'a> {
+    member: &'a str,
+    /// What comes before the memory.
+    prefix: &'a [u8],
+    saved: &'a Saved,
+}
+
+impl Image<'_> {
+    /// Adds the member, of `length` bytes in all; `false` if there was no room for it.
+    fn add(self, length: u64, redact: bool, bundle: &mut Bundle) -> Result<bool, BundleError> {
+        let Self { member, prefix, saved } = self;
+        if !redact {
+            return bundle.add(member, length, None, || Cursor::new(prefix).chain(saved.reader()));
+        }
+        let masker = Arc::clone(bundle.masker());
+        let mut prefix = prefix.to_vec();
+        let mut redactions = masker.mask_known(member, &mut prefix);
+        let tally = Tally::default();
+        let memory = || Redacting::new(&masker, saved.reader(), &tally);
+        let added = bundle.add(member, length, None, || Cursor::new(&prefix).chain(memory()))?;
+        if added {
+            redactions.extend(tally.redactions(member, bytes(prefix.len())));
+            bundle.redacted(redactions);
+        }
+        Ok(added)
     }
 }
 

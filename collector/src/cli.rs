@@ -69,6 +69,10 @@ pub struct Options {
     /// Only registers, stacks and /proc: no heap leaves the host, but stacks may hold secrets
     #[arg(long, conflicts_with_all = ["no_memory", "rings"])]
     pub stacks_only: bool,
+    /// Mask known secrets in memory images, too: those of configuration and command lines, URLs, SIP
+    /// credentials
+    #[arg(long, conflicts_with_all = ["no_memory", "post_mortem"])]
+    pub redact_memory: bool,
     /// Save packet rings (mapped AF_PACKET sockets) too
     #[arg(long)]
     pub rings: bool,

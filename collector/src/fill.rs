@@ -26,6 +26,7 @@ use crate::summary::milliseconds;
 use crate::survey::Choices;
 use crate::sys::{self, Disks};
 use crate::target::Target;
+use crate::teach;
 use crate::verdict::{self, Verdict};
 
 /// While the group stands still, the sooner we are done the better.
@@ -120,7 +121,7 @@ impl Job<'_> {
         });
         let mut snapshot = Snapshot::default();
         if !sys::interrupted() {
-            snapshot = self.memory(&mut target, estimate, store, bundle, &mut progress)?;
+            snapshot = self.memory(&mut target, &files, estimate, store, bundle, &mut progress)?;
         }
         if bundle.manifest().processes.is_empty() {
             let records = target.processes.iter().map(|process| process.record(&[]));
@@ -133,6 +134,10 @@ impl Job<'_> {
             schedule::wait_until(second.min(self.until()));
         }
         progress.phase(Step::AfterThaw);
+        if !self.options.redact_memory || snapshot.frozen.is_none() {
+            teach::teach(bundle, &target, &files);
+        }
+        self.say_what_is_plain(bundle, &progress);
         let late = Arc::new(context(&target, std::mem::take(&mut snapshot.surveys)));
         self.run_sources(Phase::AfterThaw, &late, bundle, &progress)?;
         if self.brief.is_some() {
@@ -144,6 +149,17 @@ impl Job<'_> {
         let verdict = verdict::first_look(&target, &board);
         let frozen = snapshot.frozen.unwrap_or(ready);
         Ok(Filled { frozen, preparation: took, verdict, snapshot, target })
+    }
+
+    /// Says how many secrets of the configuration could not be looked for elsewhere.
+    fn say_what_is_plain(self, bundle: &mut Bundle, progress: &Progress) {
+        let count = bundle.masker().too_plain();
+        if count > 0 && self.options.redact_memory {
+            let words = "they are words or too short, and would mask much else; they are masked \
+                         only where a name stands before them";
+            bundle.expected_gap(format!("masks of {count} plain secrets in memory"), words);
+            progress.line(format_args!("{count} secrets are too plain to be found in memory"));
+        }
     }
 
     fn run_sources(
@@ -202,6 +218,7 @@ impl Job<'_> {
     fn memory(
         self,
         target: &mut Target,
+        files: &Root,
         estimate: Estimate,
         mut store: Store,
         bundle: &mut Bundle,
@@ -284,11 +301,16 @@ impl Job<'_> {
             human(u64_of(rate))
         ));
 
+        if options.redact_memory {
+            teach::teach(bundle, target, files);
+        }
         let at = bundle.content_length();
         progress.phase(Step::Memory);
         progress.start(snapshot.length());
         let writing = Instant::now();
-        let result = snapshot.write(target, bundle, &|bytes| progress.at(bytes.saturating_sub(at)));
+        let result = snapshot.write(target, bundle, options.redact_memory, &|bytes| {
+            progress.at(bytes.saturating_sub(at))
+        });
         progress.end();
         result?;
         // The copy may be most of what our control group allows; the modules need room too.

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use bundle::{FORMAT_VERSION, Header, Holds};
 
 use crate::cli::Options;
 use crate::evidence::{Brief, WhichModules};
 use crate::place::Output;
+use crate::redact::Masker;
 use crate::run::Order;
 use crate::target::Target;
 
@@ -23,6 +25,12 @@ pub(crate) fn output(options: &Options, target: &Target) -> Output {
 fn kernel_text(name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
     text.trim().to_owned()
+}
+
+/// What masks the secrets in the bundle's texts.
+pub(crate) fn masker(target: &Target) -> Arc<Masker> {
+    let names = vec![target.program.clone(), kernel_text("hostname")];
+    Arc::new(Masker::new(target.profile, names))
 }
 
 /// The first member.
@@ -43,7 +51,7 @@ pub(crate) fn header(options: &Options, order: &Order) -> Header {
             format!("{}-{}", target.program, now.timestamp().strftime("%Y%m%dT%H%M%SZ"))
         }),
         profile: target.profile.to_owned(),
-        reason: options.reason.clone(),
+        reason: masker(target).mask_words(&options.reason),
         scope: scope(options, order.holds, order.brief()),
         holds: order.holds,
         mode: bundle::Mode::Live,
@@ -51,7 +59,14 @@ pub(crate) fn header(options: &Options, order: &Order) -> Header {
     }
 }
 
-/// What is left out on purpose.
+/// What memory holds.
+const SECRETS: &str = "cores and shared memory are as they were: they hold secrets (passwords, keys, \
+                       messages); texts have theirs masked (--redact-memory masks in memory, too)";
+const REDACTED: &str = "in cores and shared memory the passwords of configuration and command lines, \
+                        those in URLs, and SIP and HTTP credentials are masked (--redact-memory); \
+                        messages and other secrets are as they were";
+
+/// What is left out on purpose, and what its readers must know.
 pub(crate) fn scope(options: &Options, holds: Holds, brief: Option<Brief>) -> Vec<String> {
     let words: &[&str] = match holds {
         Holds::Whole => &[],
@@ -77,6 +92,11 @@ pub(crate) fn scope(options: &Options, holds: Holds, brief: Option<Brief>) -> Ve
                 .to_owned(),
         ),
         Some(Brief::Growth) | None => {}
+    }
+    if options.redact_memory {
+        scope.push(REDACTED.to_owned());
+    } else if !options.no_memory && holds != Holds::Stacks {
+        scope.push(SECRETS.to_owned());
     }
     if options.no_memory {
         scope.push("no memory and no registers (--no-memory)".to_owned());

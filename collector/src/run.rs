@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bundle::{Holds, Manifest, Outcome, Redaction, Series, member};
+use bundle::{Holds, Manifest, Outcome, Series};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::bundle_writer::{Bundle, Manner, Sealed};
@@ -192,10 +192,11 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let ceiling = room::ceiling(options, &place);
     let manner = Manner { level: options.level, recipients, ceiling };
     let mut bundle = Bundle::begin_at(place, manner)?;
+    bundle.mask_with(header::masker(target));
     let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
     let filled = job.fill(order, estimate, store, &mut bundle, progress);
     let filled = filled.and_then(|filled| {
-        finish(&mut bundle, trace)?;
+        bundle.add_last_texts(trace.lines())?;
         Ok(filled)
     });
     let filled = filled.with_context(|| bundle.remains());
@@ -227,15 +228,6 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         verdict,
         took: begun.elapsed(),
     })
-}
-
-/// The last members before the manifest.
-pub(crate) fn finish(bundle: &mut Bundle, trace: &Trace) -> anyhow::Result<()> {
-    bundle.begin("collector");
-    bundle.add_bytes(member::TRACE, None, &trace.lines())?;
-    let none: [Redaction; 0] = [];
-    bundle.add_json(member::REDACTIONS, &none)?;
-    Ok(())
 }
 
 /// The group that is wanted, as it is now.

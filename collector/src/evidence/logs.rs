@@ -65,10 +65,6 @@ impl Source for Logs {
         find(context).into_iter().filter(young).map(preview).collect()
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Files
-    }
-
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
         let clock = Clock::of_host();
         let since = since(context, &clock);

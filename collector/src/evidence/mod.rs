@@ -306,9 +306,12 @@ pub fn run(
     let ended = loop {
         let left = until.saturating_duration_since(Instant::now());
         match receiver.recv_timeout(source.deadline().min(left)) {
-            Ok(
-                Message::Text { path, origin, content } | Message::Raw { path, origin, content },
-            ) => bundle.add_bytes(&path, origin, &content)?,
+            Ok(Message::Text { path, origin, content }) => {
+                bundle.add_text(&path, origin, content)?;
+            }
+            Ok(Message::Raw { path, origin, content }) => {
+                bundle.add_bytes(&path, origin, &content)?;
+            }
             Ok(Message::Gap { what, why, expected: false }) => bundle.gap(what, why),
             Ok(Message::Gap { what, why, expected: true }) => bundle.expected_gap(what, why),
             Err(RecvTimeoutError::Disconnected) => break true,
@@ -386,8 +389,9 @@ mod tests {
         static PANICS: Panics = Panics;
         let folder = tempfile::tempdir().unwrap();
         let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
-        run(&PANICS, &Arc::default(), &mut bundle).unwrap();
-        let (_, _, manifest) = bundle.seal(true).unwrap();
+        let later = Instant::now() + Duration::from_secs(60);
+        run(&PANICS, &Arc::default(), &mut bundle, later).unwrap();
+        let manifest = bundle.seal(true).unwrap().manifest;
         assert_eq!(manifest.members[0].path, "system/before");
         let error = "it panicked: no page 7".to_owned();
         assert_eq!(manifest.sources[0].outcome, Outcome::Failed { error });

@@ -58,7 +58,7 @@ use crate::procfs;
 use crate::profile;
 use crate::progress::{Event, Progress};
 use crate::room;
-use crate::run::{self, Ending, Order};
+use crate::run::{Ending, Order};
 use crate::summary;
 use crate::sys;
 use crate::target::Target;
@@ -168,9 +168,10 @@ impl Job<'_> {
             self.name_host(&mut header);
         }
         let mut bundle = self.bundle(&order)?;
+        bundle.mask_with(header::masker(&order.target));
         let filled = self.fill(&mut bundle, &order, &header);
         let filled = filled.and_then(|report| {
-            run::finish(&mut bundle, trace)?;
+            bundle.add_last_texts(trace.lines())?;
             Ok(report)
         });
         let report = filled.with_context(|| bundle.remains())?;
