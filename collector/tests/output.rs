@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bundle::frames::{FrameIndex, decompress};
 use bundle::{Manifest, Outcome};
-use common::{Victim, assert_untouched, collector, statuses, wait_until};
+use common::{Victim, assert_untouched, collector};
 
 /// A collection of the victim that is ready to run, but for where it goes.
 fn collection(victim: &Victim, arguments: &[&str]) -> Command {
@@ -317,6 +317,7 @@ mod encrypted {
     use age::secrecy::ExposeSecret as _;
     use bundle::encrypted::Identities;
 
+    use super::common::{statuses, wait_until};
     use super::*;
 
     const MARKER: &str = "marker-7f3d91c2-in-plain-text";

@@ -24,6 +24,7 @@ const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 /// The first bytes of an age file in PEM armor.
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 /// How a secret key begins.
+#[cfg(feature = "encrypt")]
 const SECRET: &str = "AGE-SECRET-KEY-";
 
 /// Whether these first bytes of a file are those of an encrypted bundle.
