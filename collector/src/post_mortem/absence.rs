@@ -123,7 +123,7 @@ fn by_configuration(absent: &Absent<'_>, root: &Root) -> Option<String> {
     if !absent.wanted.names.iter().any(|name| name == "kamailio") {
         return None;
     }
-    let command = absent.wanted.command_line(None);
+    let command = absent.wanted.command_line(&[]);
     let path = wanted::option(&command, "-f").unwrap_or_else(|| CONFIGURATION.to_owned());
     let set = wanted::settings(&path, &["disable_core_dump", "disable_core"], root);
     let (key, value) = set.last()?;

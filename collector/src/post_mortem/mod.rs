@@ -257,7 +257,7 @@ impl Job<'_> {
                 self.ask(*source, &context, bundle)?;
             }
         }
-        let mut report = self.report(order, self.wanted.command_line(facts.first()), cores);
+        let mut report = self.report(order, self.wanted.command_line(&facts), cores);
         report.kernel = match self.options.post_mortem.root {
             Some(_) => kernel::in_logs(&self.root, &self.wanted.names),
             None => kernel::noted(&board.facts(), &self.wanted.names),
@@ -339,7 +339,7 @@ impl Job<'_> {
             facts.iter().flat_map(|core| core.nameless.iter().cloned()).collect();
         let unit = self.wanted.unit.as_ref();
         Remains {
-            command_line: self.wanted.command_line(facts.first()),
+            command_line: self.wanted.command_line(facts),
             working_directory: unit.and_then(|unit| unit.working_directory().map(str::to_owned)),
             unit: unit.map(|unit| unit.name.clone()),
             unit_files: unit.map(|unit| unit.files.clone()).unwrap_or_default(),

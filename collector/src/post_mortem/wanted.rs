@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::core::CoreFacts;
+use super::core::{CoreFacts, Writer};
 use super::unit::Unit;
 use crate::build_id;
 use crate::cli::Options;
@@ -151,18 +151,18 @@ impl Wanted {
         }
     }
 
-    /// The words of its command line: those that a core has of them, if they are all or name its
-    /// configuration; else those of its unit.
-    pub(crate) fn command_line(&self, facts: Option<&CoreFacts>) -> Vec<String> {
-        let line = facts.map_or("", |facts| facts.notes.command_line.as_str());
-        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let is_cut = line.len() >= CUT_LINE;
-        if is_cut {
-            words.pop();
+    /// The words of its command line: of a core that still names the configuration (`-f`), or that
+    /// has all of them; else those of its unit. What gcore writes lacks the options.
+    pub(crate) fn command_line(&self, cores: &[CoreFacts]) -> Vec<String> {
+        let lines: Vec<(Vec<String>, bool)> = cores.iter().map(words_of).collect();
+        let naming = lines.iter().find(|(words, _)| option(words, "-f").is_some());
+        let whole = lines.iter().find(|(words, whole)| *whole && !words.is_empty());
+        if let Some((words, _)) = naming.or(whole) {
+            return words.clone();
         }
-        let tells = !words.is_empty() && (!is_cut || option(&words, "-f").is_some());
         let by_unit = self.unit.as_ref().map(Unit::command).unwrap_or_default();
-        if tells || by_unit.is_empty() { words } else { by_unit }
+        let first = || lines.first().map(|(words, _)| words.clone()).unwrap_or_default();
+        if by_unit.is_empty() { first() } else { by_unit }
     }
 
     /// The folders in which it may have worked, each with why.
@@ -184,7 +184,7 @@ impl Wanted {
             let flag = option(&unit.command(), "-w").unwrap_or_default();
             add(&flag, "-w on its command line");
         }
-        let command = self.command_line(None);
+        let command = self.command_line(&[]);
         for name in &self.names {
             for (folder, why) in configured(name, &command, root) {
                 add(&folder, why);
@@ -206,6 +206,17 @@ impl Wanted {
         add("/tmp", "a common place");
         folders
     }
+}
+
+/// The whole words of a core's command line, and whether they are all.
+fn words_of(facts: &CoreFacts) -> (Vec<String>, bool) {
+    let line = facts.notes.command_line.as_str();
+    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let is_cut = line.len() >= CUT_LINE;
+    if is_cut {
+        words.pop();
+    }
+    (words, !is_cut && facts.writer == Writer::Kernel)
 }
 
 /// Working directories that the program's own configuration sets.
@@ -316,13 +327,18 @@ mod tests {
         let root = Root::at(folder.path()).unwrap();
         let unit = Unit::read(&root, "kamailio");
         let wanted = Wanted { unit, ..named(&["kamailio"]) };
-        let said = |text: &str| wanted.command_line(Some(&line(text))).join(" ");
+        let said = |text: &str| wanted.command_line(&[line(text)]).join(" ");
         assert_eq!(said("kamailio -f /a.cfg"), "kamailio -f /a.cfg");
         let cut = format!("{:79}", "kamailio -f /a.cfg -w /very/long/");
         assert_eq!(said(&cut.replace("  ", "xx")), "kamailio -f /a.cfg -w");
         let cut = format!("kamailio {}", "x".repeat(70));
         assert_eq!(said(&cut), "/usr/sbin/kamailio -f /unit.cfg");
-        assert_eq!(wanted.command_line(None).join(" "), "/usr/sbin/kamailio -f /unit.cfg");
+        let mut of_gcore = line("kamailio");
+        of_gcore.writer = Writer::Gcore;
+        let both = [of_gcore.clone(), line("kamailio -f /b.cfg")];
+        assert_eq!(wanted.command_line(&both).join(" "), "kamailio -f /b.cfg");
+        assert_eq!(wanted.command_line(&[of_gcore])[2], "/unit.cfg");
+        assert_eq!(wanted.command_line(&[]).join(" "), "/usr/sbin/kamailio -f /unit.cfg");
         let folders: Vec<_> = wanted.folders(&root).into_iter().map(|(folder, _)| folder).collect();
         assert_eq!(folders[..3], ["/srv", "/usr/sbin", "/"]);
     }
