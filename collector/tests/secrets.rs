@@ -19,6 +19,7 @@ const DEFAULT: &str = include_str!("secrets/kamailio-5.6.cfg");
 struct Seed(u64);
 
 impl Seed {
+    #[expect(clippy::print_stdout, reason = "the number that repeats a failed run")]
     fn choose() -> Self {
         let seed = std::env::var("TEST_SEED").map(|text| text.parse().unwrap());
         let seed = seed.unwrap_or_else(|_| {

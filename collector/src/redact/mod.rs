@@ -48,7 +48,7 @@ impl Masker {
     }
 
     /// Masks a member before it is written.
-    pub fn mask(&self, member: &str, content: &mut Vec<u8>) -> Vec<Redaction> {
+    pub fn mask(&self, member: &str, content: &mut [u8]) -> Vec<Redaction> {
         self.mask_as(Kind::of(member), member, content)
     }
 
