@@ -117,8 +117,11 @@ pub struct Options {
         value_parser = PossibleValuesParser::new(profile::source_names()))]
     pub without: Vec<String>,
     /// Say what would be taken, how large it is and what not; take nothing
-    #[arg(long, conflicts_with_all = ["samples"])]
+    #[arg(long, conflicts_with_all = ["samples", "post_mortem"])]
     pub list: bool,
+    /// Do everything but freeze and write: ask all sources, and say what a bundle would have
+    #[arg(long, conflicts_with_all = ["samples", "list", "post_mortem"])]
+    pub dry_run: bool,
     /// How long, how large, for whom.
     #[command(flatten)]
     pub limits: LimitOptions,

@@ -243,6 +243,10 @@ impl Job<'_> {
                 return Ok(Snapshot::default());
             }
         }
+        if options.dry_run {
+            record(bundle, Outcome::Skipped { why: "nothing is frozen (--dry-run)".into() });
+            return Ok(Snapshot::default());
+        }
         if options.no_memory {
             record(bundle, Outcome::Skipped { why: "not wanted (--no-memory)".into() });
             return Ok(Snapshot::default());

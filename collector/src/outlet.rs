@@ -44,6 +44,7 @@ pub(crate) struct Gauge {
 enum Kind {
     File { spot: Arc<Spot>, file: File },
     Stream { stream: File, is_file: bool },
+    Nowhere,
 }
 
 impl Outlet {
@@ -70,10 +71,11 @@ impl Outlet {
                 let is_file = stream.metadata().map_err(stdout_failed)?.is_file();
                 Kind::Stream { stream, is_file }
             }
+            Place::Nowhere => Kind::Nowhere,
         };
         let spot = match &kind {
             Kind::File { spot, .. } => Some(Arc::clone(spot)),
-            Kind::Stream { .. } => None,
+            Kind::Stream { .. } | Kind::Nowhere => None,
         };
         Ok(Self { kind, gauge: Gauge { spot, written: Arc::default() } })
     }
@@ -90,7 +92,7 @@ impl Outlet {
     /// Those of the disk.
     pub(crate) fn seal(self, rename: bool) -> io::Result<(PathBuf, Option<String>)> {
         match self.kind {
-            Kind::Stream { .. } => Ok((self.gauge.partial(), None)),
+            Kind::Stream { .. } | Kind::Nowhere => Ok((self.gauge.partial(), None)),
             Kind::File { spot, file } => {
                 file.sync_all()?;
                 if !rename {
@@ -173,6 +175,7 @@ impl Write for Outlet {
                 wait_for_reader(stream.as_fd())?;
                 stream.write(content.get(..PIPE_PIECE).unwrap_or(content))?
             }
+            Kind::Nowhere => content.len(),
         };
         self.gauge.written.fetch_add(bytes(length), Ordering::Relaxed);
         Ok(length)

@@ -94,6 +94,8 @@ pub enum PlaceError {
 pub(crate) enum Place {
     File(Spot),
     Stream,
+    /// What is written is only counted.
+    Nowhere,
 }
 
 /// A name in an open folder.
@@ -143,7 +145,7 @@ impl Place {
     pub(crate) fn space(&self) -> io::Result<Option<Space>> {
         match self {
             Self::File(spot) => budget::space(spot.folder.as_fd()).map(Some),
-            Self::Stream => Ok(None),
+            Self::Stream | Self::Nowhere => Ok(None),
         }
     }
 
@@ -154,7 +156,7 @@ impl Place {
                 let folder = format!("/proc/self/fd/{}", spot.folder.as_raw_fd());
                 tempfile::tempfile_in(folder).map(Some)
             }
-            Self::Stream => Ok(None),
+            Self::Stream | Self::Nowhere => Ok(None),
         }
     }
 }

@@ -163,6 +163,17 @@ pub(crate) struct Collected {
     pub(crate) verdict: Verdict,
     /// From the choice of the group to the sealed bundle.
     pub(crate) took: Duration,
+    /// Nothing was frozen, and nothing written.
+    pub(crate) dry: Option<Dry>,
+}
+
+/// What a bundle would have had, in bytes before it is packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dry {
+    /// Texts and files.
+    pub(crate) content: u64,
+    /// Memory, as far as it can be known beforehand.
+    pub(crate) memory: u64,
 }
 
 /// Makes one bundle.
@@ -185,12 +196,14 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let estimate =
         if with_memory { estimate::estimate(target, choices) } else { Estimate::default() };
     let store = room::reserve(options, &estimate, &place)?;
+    let memory = estimate.bytes;
     if with_memory {
         progress.line(format_args!("about {} to copy", human(estimate.bytes)));
     }
 
     let ceiling = room::ceiling(options, &place);
     let manner = Manner { level: options.level, recipients, ceiling };
+    let place = if options.dry_run { Place::Nowhere } else { place };
     let mut bundle = Bundle::begin_at(place, manner)?;
     bundle.mask_with(header::masker(target));
     let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
@@ -202,6 +215,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let filled = filled.with_context(|| bundle.remains());
     let Filled { snapshot, target, frozen, preparation, verdict } = filled?;
 
+    let content = bundle.content_length();
     let interrupted = sys::interrupted();
     if interrupted {
         bundle.gap("everything after the interrupt", "the operator interrupted the collection");
@@ -227,6 +241,7 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         preparation,
         verdict,
         took: begun.elapsed(),
+        dry: options.dry_run.then_some(Dry { content, memory }),
     })
 }
 

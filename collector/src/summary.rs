@@ -10,7 +10,7 @@ use crate::limits::Form;
 use crate::number::human;
 use crate::place::Output;
 use crate::progress::Event;
-use crate::run::{Collected, Ending};
+use crate::run::{Collected, Dry, Ending};
 
 /// Lines on what is missing.
 const SHOWN: usize = 20;
@@ -69,7 +69,16 @@ pub(crate) fn of(collected: &Collected) -> String {
     if let Some(words) = &collected.unnamed {
         text += &format!("not renamed: {words}\n");
     }
-    text + &format!("bundle: {}\n", file(collected))
+    let Some(Dry { content, memory }) = collected.dry else {
+        return text + &format!("bundle: {}\n", file(collected));
+    };
+    let (packed, length) = (human(collected.length), collected.length);
+    text + &format!(
+        "dry run: nothing was frozen and nothing written; texts and files have {} ({content} bytes), \
+         packed {packed} ({length} bytes), and about {} of memory would come to that\n",
+        human(content),
+        human(memory)
+    )
 }
 
 /// The last event.
@@ -89,6 +98,9 @@ pub(crate) fn end<'a>(collected: &Collected, text: &'a str) -> Event<'a> {
 pub(crate) fn verdict(collected: &Collected, ending: Ending) -> String {
     let restart = collected.verdict.restart.as_deref();
     let restart = restart.map_or_else(String::new, |command| format!(": {command}"));
+    if collected.dry.is_some() {
+        return "not safe to restart yet: the evidence is still to be taken\n".to_owned();
+    }
     match ending {
         Ending::Complete => format!("safe to restart now{restart}\n"),
         Ending::Incomplete => format!(
