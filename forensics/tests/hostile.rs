@@ -41,6 +41,7 @@ fn header() -> Vec<u8> {
         reason: String::new(),
         scope: Vec::new(),
         holds: bundle::Holds::Whole,
+        mode: bundle::Mode::default(),
         series: None,
     };
     serde_json::to_vec(&header).unwrap()

@@ -1,10 +1,5 @@
 //! Secrets of a real Kamailio: masked in every text, and in memory with `--redact-memory`.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::fs;
 use std::net::UdpSocket;

@@ -36,7 +36,7 @@ fn start_container(arguments: &[&str]) -> (Program, u32) {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
     let container = Program::start(unshare.arg(target_program()).args(arguments));
-    let first = testbed::proc::descendants(container.pid())[0];
+    let first = testbed::proc::descendants(container.pid()).remove(0);
     (container, first)
 }
 
