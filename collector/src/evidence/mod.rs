@@ -386,8 +386,9 @@ mod tests {
         static PANICS: Panics = Panics;
         let folder = tempfile::tempdir().unwrap();
         let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
-        run(&PANICS, &Arc::default(), &mut bundle).unwrap();
-        let (_, _, manifest) = bundle.seal(true).unwrap();
+        let later = Instant::now() + Duration::from_secs(60);
+        run(&PANICS, &Arc::default(), &mut bundle, later).unwrap();
+        let manifest = bundle.seal(true).unwrap().manifest;
         assert_eq!(manifest.members[0].path, "system/before");
         let error = "it panicked: no page 7".to_owned();
         assert_eq!(manifest.sources[0].outcome, Outcome::Failed { error });
