@@ -15,10 +15,10 @@ use crate::files::replace_with_fifo;
 
 const NOBODY: [&str; 4] = ["--reuid", "65534", "--regid", "65534"];
 
-/// A folder that everybody may write to, with the collector in it.
+/// A folder that everybody may write to, as `/tmp`, with the collector in it.
 fn open_folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let program = folder.path().join("collect-evidence");
     fs::copy(tools::collect_evidence().get_program(), &program).unwrap();
     (folder, program)
