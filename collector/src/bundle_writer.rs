@@ -23,6 +23,7 @@ use crate::allowance::{Allowance, Ceiling};
 use crate::number::{bytes, human};
 use crate::outlet::{Gauge, Outlet};
 use crate::place::{Output, Place, PlaceError};
+use crate::pseudonyms::Pseudonyms;
 use crate::redact::Masker;
 
 /// The bundle cannot be written.
@@ -59,6 +60,7 @@ pub struct Bundle {
     source: String,
     left_out: BTreeMap<(String, String), LeftOut>,
     masker: Arc<Masker>,
+    pseudonyms: Option<Pseudonyms>,
     redactions: Vec<Redaction>,
 }
 
@@ -160,6 +162,7 @@ impl Bundle {
             source: String::new(),
             left_out: BTreeMap::new(),
             masker: Arc::default(),
+            pseudonyms: None,
             redactions: Vec::new(),
         })
     }
@@ -189,6 +192,16 @@ impl Bundle {
     /// Secrets are masked by this one from now on.
     pub fn mask_with(&mut self, masker: Arc<Masker>) {
         self.masker = masker;
+    }
+
+    /// Names are replaced by these from now on.
+    pub(crate) fn replace_with(&mut self, pseudonyms: Pseudonyms) {
+        self.pseudonyms = Some(pseudonyms);
+    }
+
+    /// What names were replaced by.
+    pub(crate) fn pseudonyms(&self) -> Option<&Pseudonyms> {
+        self.pseudonyms.as_ref()
     }
 
     /// What masks its secrets.
@@ -344,8 +357,9 @@ impl Bundle {
         origin: Option<String>,
         mut content: Vec<u8>,
     ) -> Result<(), BundleError> {
-        let redactions = self.masker.mask(path, &mut content);
-        self.redactions.extend(redactions);
+        self.redactions.extend(self.masker.mask(path, &mut content));
+        let pseudonyms = self.pseudonyms.as_ref();
+        self.redactions.extend(pseudonyms.iter().flat_map(|one| one.replace(path, &mut content)));
         self.add_bytes(path, origin, &content)
     }
 
@@ -375,7 +389,10 @@ impl Bundle {
         value: &impl serde::Serialize,
     ) -> Result<(), BundleError> {
         let content = serde_json::to_vec_pretty(value);
-        let content = content.map_err(|error| self.write_error(io::Error::other(error)))?;
+        let mut content = content.map_err(|error| self.write_error(io::Error::other(error)))?;
+        if let Some(pseudonyms) = &self.pseudonyms {
+            pseudonyms.replace(path, &mut content);
+        }
         self.add_bytes(path, None, &content)
     }
 

@@ -73,6 +73,10 @@ pub struct Options {
     /// credentials
     #[arg(long, conflicts_with_all = ["no_memory", "post_mortem"])]
     pub redact_memory: bool,
+    /// Replace addresses, users and hosts in all texts, each by one of its form; the map stays here,
+    /// in FILE.map.json
+    #[arg(long, requires = "no_memory", conflicts_with_all = ["post_mortem", "samples"])]
+    pub pseudonymize: bool,
     /// Save packet rings (mapped AF_PACKET sockets) too
     #[arg(long)]
     pub rings: bool,

@@ -1,6 +1,7 @@
 //! What a bundle is called and what its first member says.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use bundle::{FORMAT_VERSION, Header, Holds};
 use crate::cli::Options;
 use crate::evidence::{Brief, WhichModules};
 use crate::place::Output;
+use crate::pseudonyms::Pseudonyms;
 use crate::redact::Masker;
 use crate::run::Order;
 use crate::target::Target;
@@ -17,8 +19,8 @@ use crate::target::Target;
 pub(crate) fn output(options: &Options, target: &Target) -> Output {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let age = if options.limits.is_encrypted() { ".age" } else { "" };
-    let host = kernel_text("hostname");
-    let name = format!("evidence-{host}-{}-{time}.tar.zst{age}", target.program);
+    let host = if options.pseudonymize { String::new() } else { kernel_text("hostname") + "-" };
+    let name = format!("evidence-{host}{}-{time}.tar.zst{age}", target.program);
     Output::new(options.output.as_deref(), Path::new(&name.replace(['/', ' '], "_")))
 }
 
@@ -31,6 +33,16 @@ fn kernel_text(name: &str) -> String {
 pub(crate) fn masker(target: &Target) -> Arc<Masker> {
     let names = vec![target.program.clone(), kernel_text("hostname")];
     Arc::new(Masker::new(target.profile, names))
+}
+
+/// What names of people and hosts are replaced by.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub(crate) fn pseudonyms(target: &Target) -> io::Result<Pseudonyms> {
+    let host = kernel_text("hostname");
+    let own = if host == target.program { Vec::new() } else { vec![host] };
+    Pseudonyms::new(&own)
 }
 
 /// The first member.
@@ -97,6 +109,13 @@ pub(crate) fn scope(options: &Options, holds: Holds, brief: Option<Brief>) -> Ve
         scope.push(REDACTED.to_owned());
     } else if !options.no_memory && holds != Holds::Stacks {
         scope.push(SECRETS.to_owned());
+    }
+    if options.pseudonymize {
+        scope.push(
+            "addresses, users and hosts in texts are pseudonyms of equal form (--pseudonymize); their \
+             map stayed on the host"
+                .to_owned(),
+        );
     }
     if options.no_memory {
         scope.push("no memory and no registers (--no-memory)".to_owned());

@@ -64,6 +64,7 @@ pub mod procfs;
 pub mod profile;
 mod program;
 mod progress;
+mod pseudonyms;
 pub mod redact;
 pub mod registers;
 mod room;

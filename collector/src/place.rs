@@ -149,6 +149,18 @@ impl Place {
         }
     }
 
+    /// A new file beside the bundle, called as it is and `suffix`, readable by its owner only; and
+    /// its path. `None` where the bundle has no place of its own.
+    pub(crate) fn beside(&self, suffix: &str) -> io::Result<Option<(File, PathBuf)>> {
+        let Self::File(spot) = self else { return Ok(None) };
+        let mut name = spot.name.clone();
+        name.push(suffix);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&spot.folder, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        Ok(Some((file.into(), spot.path.with_file_name(name))))
+    }
+
     /// A file without a name, on the same file system.
     pub(crate) fn spool(&self) -> io::Result<Option<File>> {
         match self {

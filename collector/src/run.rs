@@ -4,7 +4,8 @@
 //! memory, thaw; second sample; everything slow; seal. A part that fails leaves a gap and the rest
 //! goes on; an interrupt thaws, seals what there is and says so.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use crate::post_mortem;
 use crate::privilege::Rights;
 use crate::profile;
 use crate::progress::Progress;
+use crate::pseudonyms::Pseudonyms;
 use crate::room;
 use crate::schedule::Due;
 use crate::series;
@@ -163,6 +165,8 @@ pub(crate) struct Collected {
     pub(crate) verdict: Verdict,
     /// From the choice of the group to the sealed bundle.
     pub(crate) took: Duration,
+    /// Where the map of pseudonyms is.
+    pub(crate) map: Option<PathBuf>,
     /// Nothing was frozen, and nothing written.
     pub(crate) dry: Option<Dry>,
 }
@@ -204,8 +208,12 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let ceiling = room::ceiling(options, &place);
     let manner = Manner { level: options.level, recipients, ceiling };
     let place = if options.dry_run { Place::Nowhere } else { place };
+    let map = if options.pseudonymize { Some(map_beside(options, &place)?) } else { None };
     let mut bundle = Bundle::begin_at(place, manner)?;
     bundle.mask_with(header::masker(target));
+    if options.pseudonymize {
+        bundle.replace_with(header::pseudonyms(target).context("--pseudonymize")?);
+    }
     let job = Job { options, rights: &rights, choices, brief: order.brief(), begun };
     let filled = job.fill(order, estimate, store, &mut bundle, progress);
     let filled = filled.and_then(|filled| {
@@ -215,6 +223,11 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
     let filled = filled.with_context(|| bundle.remains());
     let Filled { snapshot, target, frozen, preparation, verdict } = filled?;
 
+    let map = map.flatten().map(|(file, path)| {
+        write_map(&bundle, &file).with_context(|| path.display().to_string())?;
+        anyhow::Ok(path)
+    });
+    let map = map.transpose()?;
     let content = bundle.content_length();
     let interrupted = sys::interrupted();
     if interrupted {
@@ -241,8 +254,26 @@ pub(crate) fn collect(options: &Options, order: Order, trace: &Trace) -> anyhow:
         preparation,
         verdict,
         took: begun.elapsed(),
+        map,
         dry: options.dry_run.then_some(Dry { content, memory }),
     })
+}
+
+/// The file for the map of pseudonyms, before anything is done; none in a dry run.
+fn map_beside(options: &Options, place: &Place) -> anyhow::Result<Option<(File, PathBuf)>> {
+    let file = place.beside(".map.json").context("--pseudonymize: the file for the map")?;
+    anyhow::ensure!(
+        file.is_some() || options.dry_run,
+        "--pseudonymize needs -o FILE: the map is written beside the bundle, and never into it"
+    );
+    Ok(file)
+}
+
+fn write_map(bundle: &Bundle, mut file: &File) -> anyhow::Result<()> {
+    let map = bundle.pseudonyms().map(Pseudonyms::map).unwrap_or_default();
+    file.write_all(&serde_json::to_vec_pretty(&map)?)?;
+    file.sync_all()?;
+    Ok(())
 }
 
 /// The group that is wanted, as it is now.

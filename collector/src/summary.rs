@@ -69,6 +69,9 @@ pub(crate) fn of(collected: &Collected) -> String {
     if let Some(words) = &collected.unnamed {
         text += &format!("not renamed: {words}\n");
     }
+    if let Some(path) = &collected.map {
+        text += &format!("map: {} translates pseudonyms back; it stays here\n", path.display());
+    }
     let Some(Dry { content, memory }) = collected.dry else {
         return text + &format!("bundle: {}\n", file(collected));
     };

@@ -46,6 +46,7 @@ use crate::bundle_writer::{Bundle, BundleError};
 use crate::defect;
 use crate::files::Root;
 use crate::survey::Survey;
+use crate::sys;
 use crate::target::Target;
 
 pub(crate) use cgroup::ControlGroups;
@@ -280,6 +281,9 @@ impl Drawer {
     }
 }
 
+/// An operator who interrupts waits no longer than this for a silent source.
+const LISTEN: Duration = Duration::from_millis(200);
+
 /// Runs one source to its end or to its deadline, or until that of the whole run.
 ///
 /// # Errors
@@ -303,9 +307,15 @@ pub fn run(
         result
     });
     bundle.begin(source.name());
+    let mut heard = Instant::now();
     let ended = loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match receiver.recv_timeout(source.deadline().min(left)) {
+        let give_up = until.min(heard + source.deadline());
+        let left = give_up.saturating_duration_since(Instant::now());
+        let message = receiver.recv_timeout(left.min(LISTEN));
+        if message.is_ok() {
+            heard = Instant::now();
+        }
+        match message {
             Ok(Message::Text { path, origin, content }) => {
                 bundle.add_text(&path, origin, content)?;
             }
@@ -315,12 +325,16 @@ pub fn run(
             Ok(Message::Gap { what, why, expected: false }) => bundle.gap(what, why),
             Ok(Message::Gap { what, why, expected: true }) => bundle.expected_gap(what, why),
             Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) if left > LISTEN && !sys::interrupted() => {}
             Err(RecvTimeoutError::Timeout) => break false,
         }
     };
     given_up.store(!ended, Ordering::Relaxed);
     let outcome = match worker {
         Err(error) => Outcome::Failed { error: format!("no thread for it: {error}") },
+        Ok(_) if !ended && sys::interrupted() => {
+            Outcome::Failed { error: "the operator interrupted it".into() }
+        }
         Ok(_) if !ended => {
             // Its silence, or all the time that was left for it.
             let waited = begun.elapsed().min(source.deadline());
