@@ -1,4 +1,4 @@
-//! Users, hosts and display names of SIP and telephone URIs.
+//! Users, hosts and display names of SIP and telephone URIs; telephone numbers with a plus.
 
 use memchr::memmem;
 
@@ -20,6 +20,9 @@ pub(super) fn places(content: &[u8]) -> Vec<Place> {
                 display_name(content, at, &mut places);
             }
         }
+    }
+    for at in memchr::memchr_iter(b'+', content) {
+        international(content, at, &mut places);
     }
     for at in memmem::find_iter(content, b"username=\"") {
         let start = at + b"username=\"".len();
@@ -54,6 +57,17 @@ fn uri(content: &[u8], start: usize, places: &mut Vec<Place>) {
         push(start, user, places);
     } else {
         host(content, start, places);
+    }
+}
+
+/// A number in international form, which nobody takes for a count.
+fn international(content: &[u8], plus: usize, places: &mut Vec<Place>) {
+    let before = plus.checked_sub(1).and_then(|before| content.get(before));
+    let digits = run(content, plus + 1, |byte| byte.is_ascii_digit());
+    let after = content.get(plus + 1 + digits);
+    let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+    if (7..=15).contains(&digits) && alone(before) && alone(after) {
+        push(plus, plus + 1 + digits, places);
     }
 }
 
@@ -108,8 +122,12 @@ mod tests {
         );
         assert_eq!(found("sips:+49170@203.0.113.1:5061"), ["+49170"]);
         assert_eq!(found("<sip:bob:pw@host.example>"), ["bob", "host.example"]);
-        assert_eq!(found("tel:+4917012345"), ["+4917012345"]);
+        assert_eq!(found("tel:4917012345"), ["4917012345"]);
         assert_eq!(found("listen=sip:sbc.example.net:5060"), ["sbc.example.net"]);
+        assert_eq!(
+            found("calls of +4917012345, main+1234567, +0000 and 1+12345678x"),
+            ["+4917012345"]
+        );
         assert_eq!(found("Digest username=\"carol\", realm=\"x\""), ["carol"]);
     }
 

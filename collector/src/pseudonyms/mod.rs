@@ -177,6 +177,10 @@ impl Pseudonyms {
         if original.len() < SHORTEST || original.eq_ignore_ascii_case("localhost") {
             return original.to_owned();
         }
+        // The same number, whether it is written with its plus or without.
+        if let Some(number) = original.strip_prefix('+') {
+            return format!("+{}", self.of_name(number));
+        }
         self.remember(original, || {
             let mut draw = self.draw(b"name", original.as_bytes());
             let letter = |letter: char| match letter {
@@ -264,14 +268,14 @@ mod tests {
     fn one_original_has_one_pseudonym_of_its_length_wherever_it_stands() {
         let pseudonyms = pseudonyms();
         let text = "Nov 23 05:46:10 proxy7 kamailio[17]: INVITE sip:+4917012345@voip.example.org;x=1 \
-                    from 203.0.113.77:5060, again 203.0.113.77, user +4917012345 of voip.example.org";
+                    from 203.0.113.77:5060, again 203.0.113.77, user 4917012345 of voip.example.org";
         let now = replaced(&pseudonyms, text);
         assert_eq!(now.len(), text.len());
         for original in ["proxy7", "4917012345", "voip.example.org", "203.0.113.77"] {
             assert!(!now.contains(original), "{original}: {now}");
         }
         let map = pseudonyms.map();
-        for original in ["+4917012345", "voip.example.org", "203.0.113.77"] {
+        for original in ["4917012345", "voip.example.org", "203.0.113.77"] {
             assert_eq!(now.matches(map[original].as_str()).count(), 2, "{original}: {now}");
         }
         assert!(now.starts_with("Nov 23 05:46:10 "), "times stay: {now}");
