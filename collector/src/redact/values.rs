@@ -4,7 +4,7 @@
 use super::names::Sort;
 
 /// Words that settings are made of.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 55] = [
     "yes",
     "no",
     "true",
@@ -49,6 +49,18 @@ const WORDS: [&str; 44] = [
     "<null>",
     "n/a",
     "-",
+    // Behind the name of a package.
+    "all",
+    "any",
+    "amd64",
+    "arm64",
+    "armel",
+    "armhf",
+    "i386",
+    "mips64el",
+    "ppc64el",
+    "riscv64",
+    "s390x",
 ];
 
 /// Whether a value stays although it stands where a secret would.
