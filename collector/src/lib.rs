@@ -14,9 +14,12 @@
 //! - [`copy`]: existing pages to memory or to a `spool` file. [`capture`] leads the frozen part.
 //! - [`corefile`], [`bundle_writer`]: an ELF core for each process, the archive. [`place`], `outlet`:
 //!   where it goes. `limits`, `allowance`: how long it may take, and how large it may become.
-//! - [`files`]: files as the target sees them. [`evidence`]: one source for each kind of evidence;
-//!   [`profile`]: which program is asked for which. [`board`]: what they note in passing, `watch` of
-//!   threads; `verdict`: the first words on it. `kamailio`: what is known of that program.
+//! - [`files`]: files as the target sees them. [`command`]: other programs, with a deadline and no
+//!   shell. `kamailio`, [`voipmonitor`], `host`, `logs`: what is known of programs, of the system and
+//!   of log files, apart from collecting it.
+//! - [`evidence`]: one source for each kind of evidence; [`profile`]: which program is asked for
+//!   which. [`board`]: what they note in passing, `watch` of threads; `verdict`: the first words on it.
+//! - [`redact`]: secrets in texts and images; `teach`: what it learns beforehand. `pseudonyms`: names.
 //! - [`post_mortem`]: the other way through all this, when the process is gone.
 //!
 //! A part that fails costs only itself and leaves a gap record in the manifest.
