@@ -4,6 +4,7 @@
 //! Cheap facts only: what a source sees anyway. A fact is one variant; the words for it are in
 //! `verdict`.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::evidence::HostSample;
@@ -95,6 +96,7 @@ pub enum ShmLock {
 pub struct Board {
     facts: Mutex<Vec<Fact>>,
     threads: Mutex<Looks>,
+    thread_roles: Mutex<BTreeMap<u32, String>>,
     kamailio: OnceLock<(Look, ShmLock)>,
     host: OnceLock<HostSample>,
 }
@@ -116,6 +118,16 @@ impl Board {
     /// What the samples show of the threads.
     pub(crate) fn threads(&self) -> MutexGuard<'_, Looks> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what threads do, in the program's own words, by thread ID as it counts them.
+    pub(crate) fn note_thread_roles(&self, roles: BTreeMap<u32, String>) {
+        self.thread_roles.lock().unwrap_or_else(PoisonError::into_inner).extend(roles);
+    }
+
+    /// What a thread does.
+    pub(crate) fn thread_role(&self, tid: u32) -> Option<String> {
+        self.thread_roles.lock().unwrap_or_else(PoisonError::into_inner).get(&tid).cloned()
     }
 
     /// Notes what Kamailio's own variables say; the first time counts.

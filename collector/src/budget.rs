@@ -8,7 +8,6 @@ use std::path::Path;
 use crate::procfs::Fields;
 
 const MIB: u64 = 1024 * 1024;
-const GIB: u64 = 1024 * MIB;
 
 /// How the snapshot will be held until it is compressed, all in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +44,10 @@ pub struct Space {
 }
 
 impl Space {
-    /// What is left free unless the operator says otherwise: a twentieth, but at least 512 MiB (or
-    /// a tenth of a small file system) and at most 4 GiB.
+    /// What is left free unless the operator says otherwise: a twentieth, at most 512 MiB. More would
+    /// refuse a small bundle where there is room for it.
     pub fn margin(self) -> u64 {
-        (self.total / 20).clamp((512 * MIB).min(self.total / 10), 4 * GIB)
+        (self.total / 20).min(512 * MIB)
     }
 }
 
@@ -245,10 +244,9 @@ mod tests {
     #[test]
     fn the_margin_suits_small_and_large_disks() {
         let margin = |total| Space { free: 0, total }.margin();
-        assert_eq!(margin(GIB), GIB / 10);
-        assert_eq!(margin(8 * GIB), 512 * MIB);
-        assert_eq!(margin(40 * GIB), 2 * GIB);
-        assert_eq!(margin(4096 * GIB), 4 * GIB);
+        assert_eq!(margin(1000 * MIB), 50 * MIB);
+        assert_eq!(margin(10_240 * MIB), 512 * MIB);
+        assert_eq!(margin(4_000_000 * MIB), 512 * MIB);
         assert_eq!(margin(0), 0);
     }
 

@@ -31,7 +31,7 @@ pub struct LimitOptions {
     /// The most that the bundle's file may have, for instance 500M; what does not fit is left out
     #[arg(long, value_name = "SIZE", value_parser = parse_file_size)]
     pub max_size: Option<u64>,
-    /// Leave so much free on the bundle's disk [default: 5 %, 512M to 4G; nothing with --force]
+    /// Leave so much free on the bundle's disk [default: 5 %, at most 512M; nothing with --force]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub keep_free: Option<u64>,
     /// How the progress on stderr is written; docs/collector-progress.md describes the JSON

@@ -37,7 +37,10 @@ pub(crate) fn first_look(target: &Target, board: &Board) -> Verdict {
     let look = board.kamailio().unwrap_or(&none);
     let mut lines = Vec::new();
     lines.extend(blocked(look, &stuck, board.shm_lock()));
-    lines.extend(shown(busy.iter().map(|busy| of_busy(target, look, busy)).collect(), "threads"));
+    lines.extend(shown(
+        busy.iter().map(|busy| of_busy(target, board, look, busy)).collect(),
+        "threads",
+    ));
     lines.extend(pools(look));
     let facts = board.facts();
     lines.extend(shown(facts.iter().filter_map(of_fact).collect(), "facts"));
@@ -93,10 +96,14 @@ fn blocked(look: &Look, stuck: &[Stuck], lock: ShmLock) -> Vec<String> {
     lines
 }
 
-fn of_busy(target: &Target, look: &Look, busy: &Busy) -> String {
+fn of_busy(target: &Target, board: &Board, look: &Look, busy: &Busy) -> String {
     let Busy { pid, tid, name, percent, wanted } = busy;
-    let role = look.roles.get(pid).map(|role| role.description.as_str());
-    let who = match role.or((*name != target.program).then_some(name)) {
+    let own_name = (*name != target.program).then(|| name.clone());
+    // In a PID namespace the program counts its threads by itself.
+    let namespace = target.processes.iter().any(|process| process.pid != process.inner_pid);
+    let role = look.roles.get(pid).map(|role| role.description.clone());
+    let role = role.or_else(|| board.thread_role(*tid).filter(|_| !namespace));
+    let who = match role.or(own_name) {
         Some(role) => format!("{tid} ({role})"),
         None => tid.to_string(),
     };
@@ -244,6 +251,17 @@ mod tests {
             ]
         );
         assert_eq!(verdict.restart, None);
+    }
+
+    #[test]
+    fn a_sniffers_thread_goes_by_what_it_says_of_it() {
+        let board = Board::default();
+        for sample in [1, 2] {
+            note(&board, sample, 24604, u64::from(sample) * 100, "running\n");
+        }
+        board.note_thread_roles(BTreeMap::from([(24604, "t2 find_call".to_owned())]));
+        let words = "busy: thread 24604 (t2 find_call) used 100 % of a CPU";
+        assert_eq!(first_look(&target(), &board).lines, [words]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bundle::Phase;
 use serde::Serialize;
 
 use super::{Context, Drawer, Preview, Source};
-use crate::board::Fact;
+use crate::board::{Board, Fact};
 use crate::number::{bytes, human};
 use crate::procfs::Fields;
 use crate::voipmonitor::aes::Key;
@@ -22,7 +22,7 @@ use crate::voipmonitor::allowed::{Command, Session};
 use crate::voipmonitor::config::Config;
 use crate::voipmonitor::manager::{self, Bounds, Outcome};
 use crate::voipmonitor::transport::{self, Kind, NoWay, Way, Ways};
-use crate::voipmonitor::{command_line, installed};
+use crate::voipmonitor::{command_line, installed, threads};
 
 /// Bytes of an answer that are kept: the calls of a busy sniffer may have more.
 const MOST: u64 = 32 << 20;
@@ -153,6 +153,7 @@ fn ask(context: &Context, out: &Drawer, record: &mut Record) {
             caution,
             out,
             record,
+            board: &context.board,
             threads: None,
             refused: Vec::new(),
         };
@@ -219,6 +220,7 @@ struct Asking<'a> {
     key: Option<&'a Key>,
     caution: Caution,
     out: &'a Drawer,
+    board: &'a Board,
     record: &'a mut Record,
     /// When the threads were asked for the first time.
     threads: Option<Instant>,
@@ -330,6 +332,9 @@ impl Asking<'_> {
             micros: u64::try_from(answer.took.as_micros()).unwrap_or(u64::MAX),
             bytes: bytes(answer.content.len()),
         });
+        if let Command::Threads(_) = command {
+            self.board.note_thread_roles(threads::roles(&answer.content));
+        }
         if !answer.content.is_empty() {
             self.out.put(member, Some(format!("{}: {text}", self.way.address)), answer.content);
         }

@@ -4,7 +4,7 @@
 //! words that it does not know. So only what [`allowed`] lists can be sent. [`config`] reads its
 //! configuration, [`listeners`] tells who really listens on its port, [`transport`] chooses the way,
 //! [`manager`] sends one command and reads the answer, over [`aes`] where it wants that.
-//! [`spool`] looks at the folder that it writes to, [`write_test`] measures it.
+//! [`threads`] reads who does what; [`spool`] looks at the folder that it writes to, [`write_test`] measures it.
 //!
 //! Facts are those of release 2026.04, measured, and of its public source.
 
@@ -14,6 +14,7 @@ pub mod config;
 pub mod listeners;
 pub mod manager;
 pub mod spool;
+pub mod threads;
 pub mod transport;
 pub mod write_test;
 
