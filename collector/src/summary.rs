@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use bundle::Outcome;
+use bundle::{GapRecord, Manifest, Outcome};
 
 use crate::cli::Options;
 use crate::limits::Form;
@@ -42,27 +42,7 @@ pub(crate) fn of(collected: &Collected) -> String {
             );
         }
     }
-    for source in &manifest.sources {
-        match &source.outcome {
-            Outcome::Failed { error } => text += &format!("failed: {}: {error}\n", source.name),
-            Outcome::TimedOut { after_ms } => {
-                text += &format!("timed out: {} after {after_ms} ms\n", source.name);
-            }
-            Outcome::Collected | Outcome::Skipped { .. } => {}
-        }
-    }
-    let (expected, missing): (Vec<_>, Vec<_>) = manifest.gaps.iter().partition(|gap| gap.expected);
-    for gap in missing.iter().take(SHOWN) {
-        text += &format!("missing: {}: {}\n", gap.what, gap.why);
-    }
-    if missing.len() > SHOWN {
-        text += &format!("missing: {} more, in the manifest\n", missing.len() - SHOWN);
-    }
-    if !expected.is_empty() {
-        let number = expected.len();
-        text +=
-            &format!("not taken: {number} that do not apply or were not wanted, in the manifest\n");
-    }
+    text += &lacks(manifest, |_| true);
     for (index, line) in collected.verdict.lines.iter().enumerate() {
         text += &format!("{} {line}\n", if index == 0 { "first look:" } else { "           " });
     }
@@ -82,6 +62,38 @@ pub(crate) fn of(collected: &Collected) -> String {
         human(content),
         human(memory)
     )
+}
+
+/// What a bundle lacks: sources that failed, and gaps; of those that nobody wanted to fill, how many.
+/// Gaps that are not `told` have been told already.
+pub(crate) fn lacks(manifest: &Manifest, told: impl Fn(&GapRecord) -> bool) -> String {
+    let mut text = String::new();
+    for source in &manifest.sources {
+        match &source.outcome {
+            Outcome::Failed { error } => text += &format!("failed: {}: {error}\n", source.name),
+            Outcome::TimedOut { after_ms } => {
+                text += &format!("timed out: {} after {after_ms} ms\n", source.name);
+            }
+            Outcome::Collected | Outcome::Skipped { .. } => {}
+        }
+    }
+    let (expected, missing): (Vec<_>, Vec<_>) = manifest.gaps.iter().partition(|gap| gap.expected);
+    let missing: Vec<_> = missing.into_iter().filter(|gap| told(gap)).collect();
+    for gap in missing.iter().take(SHOWN) {
+        text += &format!("missing: {}: {}\n", gap.what, gap.why);
+    }
+    if missing.len() > SHOWN {
+        text += &format!("missing: {} more, in the manifest\n", missing.len() - SHOWN);
+    }
+    match expected.len() {
+        0 => {}
+        number => {
+            text += &format!(
+                "not taken: {number} that do not apply or were not wanted, in the manifest\n"
+            );
+        }
+    }
+    text
 }
 
 /// The last event.

@@ -194,7 +194,7 @@ impl Job<'_> {
             (false, true) => Ending::Complete,
             (false, false) => Ending::Incomplete,
         };
-        let mut words = report::summary(&report, &manifest, &header.scope, (&path, length));
+        let mut words = report::words(&report, &manifest, &header.scope, (&path, length));
         if let Some(why) = unnamed {
             words += &format!("not renamed: {why}\n");
         }

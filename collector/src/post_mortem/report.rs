@@ -1,6 +1,6 @@
 //! What was found: `post-mortem.json`, and the words for the terminal.
 
-use bundle::{Manifest, Outcome, member};
+use bundle::{Manifest, member};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,9 +11,8 @@ use super::search::{Found, Looked};
 use super::settings::Settings;
 use crate::number::human;
 use crate::run::Ending;
+use crate::summary;
 
-/// Lines on what is missing.
-const SHOWN: usize = 20;
 /// Of the kernel's words the last so many are shown.
 const KERNEL: usize = 5;
 /// How the record begins that says that there is no core.
@@ -126,7 +125,7 @@ fn signal(death: Death) -> String {
 }
 
 /// Everything for the operator.
-pub(crate) fn summary(
+pub(crate) fn words(
     report: &Report,
     manifest: &Manifest,
     scope: &[String],
@@ -156,30 +155,8 @@ pub(crate) fn summary(
     for (path, whose) in &report.others {
         text += &format!("another program's: {path}: {whose}\n");
     }
-    for source in &manifest.sources {
-        match &source.outcome {
-            Outcome::Failed { error } => text += &format!("failed: {}: {error}\n", source.name),
-            Outcome::TimedOut { after_ms } => {
-                text += &format!("timed out: {} after {after_ms} ms\n", source.name);
-            }
-            Outcome::Collected | Outcome::Skipped { .. } => {}
-        }
-    }
-    let (expected, missing): (Vec<_>, Vec<_>) = manifest.gaps.iter().partition(|gap| gap.expected);
     // Why there is no core stands above, reason by reason.
-    let missing = missing.iter().filter(|gap| !gap.what.starts_with(NO_CORE));
-    for gap in missing.clone().take(SHOWN) {
-        text += &format!("missing: {}: {}\n", gap.what, gap.why);
-    }
-    let number = missing.count();
-    if number > SHOWN {
-        text += &format!("missing: {} more, in the manifest\n", number - SHOWN);
-    }
-    if !expected.is_empty() {
-        let number = expected.len();
-        text +=
-            &format!("not taken: {number} that do not apply or were not wanted, in the manifest\n");
-    }
+    text += &summary::lacks(manifest, |gap| !gap.what.starts_with(NO_CORE));
     if let Some(words) = running(report) {
         text += &format!("{words}\n");
     }
