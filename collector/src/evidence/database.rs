@@ -79,7 +79,7 @@ impl Source for Database {
             })
             .collect();
         if seen.is_empty() && running.is_empty() {
-            out.left_out("mysql", "no MySQL or MariaDB server here: no process, no option file");
+            out.not_here("no MySQL or MariaDB server here: no process, no option file");
             return Ok(());
         }
         let text = json!({ "running": running, "settings": settings, "files": seen });

@@ -12,7 +12,7 @@ use super::{Context, Drawer, Preview, Source};
 use crate::board::Fact;
 use crate::kamailio::endpoint::Endpoints;
 use crate::kamailio::files::{Configuration, Started};
-use crate::kamailio::interview::{Interview, Outcome, PATIENCE, Plan};
+use crate::kamailio::interview::{Interview, LOCKS_WHILE_LOGGING, Outcome, PATIENCE, Plan};
 use crate::kamailio::listening::Listening;
 
 #[derive(Debug)]
@@ -97,6 +97,8 @@ fn note_gaps(interview: &Interview, out: &Drawer) {
                 out.left_out(format!("RPC {}", call.method), "no answer within 2 s")
             }
             Outcome::Failed { why } => out.left_out(format!("RPC {}", call.method), why.as_str()),
+            // What only --allow-blocking-rpc asks is missed by nobody.
+            Outcome::NotAsked { why } if why == LOCKS_WHILE_LOGGING => {}
             Outcome::NotAsked { why } => match reasons.iter_mut().find(|(one, _)| *one == why) {
                 Some((_, methods)) => methods.push(call.method),
                 None => reasons.push((why.as_str(), vec![call.method])),

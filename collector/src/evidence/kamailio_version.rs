@@ -45,7 +45,7 @@ impl Source for KamailioVersion {
             ask(&program, "-I", "kamailio/internals.txt", out);
             return Ok(());
         };
-        out.left_out("kamailio -v and -I", why);
+        out.not_here(format!("kamailio -v and -I are not run: {why}"));
         match from_memory(main) {
             Some(text) => {
                 let origin = format!("memory of process {main}");

@@ -207,6 +207,7 @@ enum Message {
     Text { path: String, origin: Option<String>, content: Vec<u8> },
     Raw { path: String, origin: Option<String>, content: Vec<u8> },
     Gap { what: String, why: String, expected: bool },
+    NotHere { why: String },
 }
 
 /// Where a source puts what it finds.
@@ -236,6 +237,12 @@ impl Drawer {
     /// Says what is missing.
     pub fn gap(&self, what: impl Into<String>, why: impl Into<String>) {
         self.send(Message::Gap { what: what.into(), why: why.into(), expected: false });
+    }
+
+    /// Says that this host has nothing of the kind. A source that puts nothing in besides counts as
+    /// skipped.
+    pub fn not_here(&self, why: impl Into<String>) {
+        self.send(Message::NotHere { why: why.into() });
     }
 
     /// Says what is left out on purpose.
@@ -308,6 +315,7 @@ pub fn run(
     });
     bundle.begin(source.name());
     let mut heard = Instant::now();
+    let (mut put, mut not_here) = (false, Vec::new());
     let ended = loop {
         let give_up = until.min(heard + source.deadline());
         let left = give_up.saturating_duration_since(Instant::now());
@@ -317,11 +325,14 @@ pub fn run(
         }
         match message {
             Ok(Message::Text { path, origin, content }) => {
+                put = true;
                 bundle.add_text(&path, origin, content)?;
             }
             Ok(Message::Raw { path, origin, content }) => {
+                put = true;
                 bundle.add_bytes(&path, origin, &content)?;
             }
+            Ok(Message::NotHere { why }) => not_here.push(why),
             Ok(Message::Gap { what, why, expected: false }) => bundle.gap(what, why),
             Ok(Message::Gap { what, why, expected: true }) => bundle.expected_gap(what, why),
             Err(RecvTimeoutError::Disconnected) => break true,
@@ -341,6 +352,9 @@ pub fn run(
             Outcome::TimedOut { after_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
         }
         Ok(worker) => match worker.join() {
+            Ok(Ok(())) if !put && !not_here.is_empty() => {
+                Outcome::Skipped { why: not_here.join("; ") }
+            }
             Ok(Ok(())) => Outcome::Collected,
             Ok(Err(error)) => Outcome::Failed { error: format!("{error:#}") },
             Err(panic) => Outcome::Failed { error: defect::words(&*panic) },
@@ -396,6 +410,37 @@ mod tests {
             out.failed("/proc/1/mem", &io::ErrorKind::PermissionDenied.into());
             panic!("no page {}", 7);
         }
+    }
+
+    struct Elsewhere;
+
+    impl Source for Elsewhere {
+        fn name(&self) -> &'static str {
+            "elsewhere"
+        }
+        fn about(&self) -> &'static str {
+            "what this host does not have"
+        }
+        fn phase(&self) -> Phase {
+            Phase::AfterThaw
+        }
+        fn collect(&self, _: &Context, out: &Drawer) -> anyhow::Result<()> {
+            out.not_here("no server runs here");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_host_does_not_have_is_skipped_and_no_gap() {
+        static ELSEWHERE: Elsewhere = Elsewhere;
+        let folder = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::create(&folder.path().join("b.tar.zst"), 1).unwrap();
+        let later = Instant::now() + Duration::from_secs(60);
+        run(&ELSEWHERE, &Arc::default(), &mut bundle, later).unwrap();
+        let manifest = bundle.seal(true).unwrap().manifest;
+        let why = "no server runs here".to_owned();
+        assert_eq!(manifest.sources[0].outcome, Outcome::Skipped { why });
+        assert_eq!(manifest.gaps, []);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Source for Packages {
         } else if own_rpm(context) {
             ("rpm", by_rpm(&files, out))
         } else {
-            out.left_out("packages", "no database of dpkg, apk or rpm that could be asked");
+            out.not_here("no database of dpkg, apk or rpm that could be asked");
             ("none", Vec::new())
         };
         let owned: BTreeSet<&String> = found.iter().flat_map(|package| &package.files).collect();

@@ -56,7 +56,7 @@ impl Source for Systemd {
             return Ok(());
         }
         let Some(unit) = unit_of(context) else {
-            out.left_out("systemd", "the program runs in no unit of systemd");
+            out.not_here("the program runs in no unit of systemd");
             return Ok(());
         };
         let mut show = None;
@@ -68,7 +68,7 @@ impl Source for Systemd {
         // As sd_booted(3) asks.
         let runs = fs::exists("/run/systemd/system").unwrap_or(false);
         if !runs {
-            out.left_out("what systemd says", "no systemd runs here (no /run/systemd/system)");
+            out.not_here("no systemd runs here (no /run/systemd/system)");
         }
         for (name, arguments) in calls.into_iter().filter(|_| runs) {
             let output = match command::run("systemctl", arguments, PATIENCE, CAP) {
@@ -166,7 +166,7 @@ fn ask(context: &Context, out: &Drawer, name: &str, arguments: &[&str]) -> bool 
     let Output { stdout, cut, ended, .. } = output;
     match complaint {
         Some(why) if stdout.is_empty() => out.left_out(&what, why),
-        None if stdout.is_empty() => out.left_out(&what, "it has no line since then"),
+        None if stdout.is_empty() => out.not_here(format!("the {what} has no line since then")),
         why => {
             if let Some(why) = why {
                 out.left_out(format!("a part of the {what}"), why);
@@ -197,7 +197,7 @@ fn whole_lines(mut text: Vec<u8>, was_cut: bool) -> Vec<u8> {
 
 fn missing(out: &Drawer, what: &str, error: &CommandError) {
     match error {
-        CommandError::NotInstalled(_) => out.left_out(what, error.to_string()),
+        CommandError::NotInstalled(_) => out.not_here(format!("{what}: {error}")),
         CommandError::NotStarted(..) => out.gap(what, error.to_string()),
     }
 }

@@ -20,6 +20,10 @@ use super::value::Value;
 use crate::board::ShmLock;
 use crate::files::Root;
 
+/// Why a method is asked only if the operator wants it.
+pub(crate) const LOCKS_WHILE_LOGGING: &str =
+    "it holds the lock of shared memory while it logs (--allow-blocking-rpc)";
+
 /// How long one call may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Answers in a row that are none.
@@ -211,9 +215,7 @@ impl Talk<'_> {
             return None;
         }
         if method.takes == Takes::PoolLockWhileLogging && !self.plan.allow_blocking {
-            return not_asked(
-                "it holds the lock of shared memory while it logs (--allow-blocking-rpc)",
-            );
+            return not_asked(LOCKS_WHILE_LOGGING);
         }
         match self.plan.shm_lock {
             ShmLock::Held => {
