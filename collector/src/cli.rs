@@ -61,7 +61,8 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 500)]
     pub stop_timeout: u64,
     /// Time between the two samples of /proc, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    #[arg(long, value_name = "MS", default_value_t = 1000,
+        value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub sample_gap: u64,
     /// Freeze nothing: only /proc, the modules and the system
     #[arg(long)]

@@ -86,7 +86,9 @@ pub(crate) fn survey_all(
                 continue;
             }
             Some(Err(error)) => format!("its maps and pagemap cannot be read: {error}"),
-            None => "reading its maps hangs: its address space is locked".to_owned(),
+            None => "its maps were not read in time: the pause limit came first, or its address \
+                     space is locked"
+                .to_owned(),
         };
         gaps.push(GapRecord {
             what: format!("memory of process {}", process.pid),

@@ -12,7 +12,7 @@ use crate::cli::Options;
 use crate::estimate::{self, Estimate};
 use crate::evidence::{Context, Preview, Source};
 use crate::header;
-use crate::number::human;
+use crate::number::{human, plain};
 use crate::part::Part;
 use crate::place::Place;
 use crate::privilege::Rights;
@@ -99,7 +99,7 @@ fn look(source: &'static dyn Source, context: &Arc<Context>) -> Vec<Preview> {
 }
 
 fn of_preview(preview: &Preview) -> String {
-    let mut text = preview.what.clone();
+    let mut text = plain(&preview.what);
     if let Some(size) = preview.size {
         let exact = if size < 1024 { String::new() } else { format!(" ({size} bytes)") };
         write!(text, ", {}{exact}", human(size)).unwrap_or_default();

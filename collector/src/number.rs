@@ -39,9 +39,26 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
+/// A text in which nothing moves a terminal or begins a line: control characters are shown as escapes.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_begins_no_line_of_its_own() {
+        assert_eq!(
+            plain("a\nsafe to restart now\u{1b}[0m é"),
+            "a\\nsafe to restart now\\u{1b}[0m é"
+        );
+    }
 
     #[test]
     fn sizes_read_well() {

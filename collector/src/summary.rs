@@ -7,7 +7,7 @@ use bundle::{GapRecord, Manifest, Outcome};
 
 use crate::cli::Options;
 use crate::limits::Form;
-use crate::number::human;
+use crate::number::{human, plain};
 use crate::place::Output;
 use crate::progress::Event;
 use crate::run::{Collected, Dry, Ending};
@@ -44,6 +44,7 @@ pub(crate) fn of(collected: &Collected) -> String {
     }
     text += &lacks(manifest, |_| true);
     for (index, line) in collected.verdict.lines.iter().enumerate() {
+        let line = plain(line);
         text += &format!("{} {line}\n", if index == 0 { "first look:" } else { "           " });
     }
     if let Some(words) = &collected.unnamed {
@@ -70,7 +71,9 @@ pub(crate) fn lacks(manifest: &Manifest, told: impl Fn(&GapRecord) -> bool) -> S
     let mut text = String::new();
     for source in &manifest.sources {
         match &source.outcome {
-            Outcome::Failed { error } => text += &format!("failed: {}: {error}\n", source.name),
+            Outcome::Failed { error } => {
+                text += &format!("failed: {}: {}\n", source.name, plain(error));
+            }
             Outcome::TimedOut { after_ms } => {
                 text += &format!("timed out: {} after {after_ms} ms\n", source.name);
             }
@@ -80,7 +83,7 @@ pub(crate) fn lacks(manifest: &Manifest, told: impl Fn(&GapRecord) -> bool) -> S
     let (expected, missing): (Vec<_>, Vec<_>) = manifest.gaps.iter().partition(|gap| gap.expected);
     let missing: Vec<_> = missing.into_iter().filter(|gap| told(gap)).collect();
     for gap in missing.iter().take(SHOWN) {
-        text += &format!("missing: {}: {}\n", gap.what, gap.why);
+        text += &format!("missing: {}: {}\n", plain(&gap.what), plain(&gap.why));
     }
     if missing.len() > SHOWN {
         text += &format!("missing: {} more, in the manifest\n", missing.len() - SHOWN);

@@ -413,13 +413,20 @@ extern "C" fn count_interrupt(_: c_int) {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP are counted; the second one ends the program at once.
+/// From now on SIGINT, SIGTERM and SIGHUP are counted; the second one ends the program at once. A
+/// terminal's wish to stop us is passed over: with us the whole group would stand still. So is the
+/// signal of a file that becomes too large, which is an error of writing like others.
 pub(crate) fn count_interrupts() -> io::Result<()> {
     let action =
         SigAction::new(SigHandler::Handler(count_interrupt), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only touches an atomic and calls _exit.
         unsafe { sigaction(signal, &action) }.map_err(io::Error::from)?;
+    }
+    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGXFSZ] {
+        // SAFETY: no handler runs.
+        unsafe { sigaction(signal, &ignored) }.map_err(io::Error::from)?;
     }
     Ok(())
 }

@@ -31,12 +31,16 @@ pub(crate) struct Verdict {
 /// Puts together what was noted on the board.
 pub(crate) fn first_look(target: &Target, board: &Board) -> Verdict {
     let threads = board.threads();
-    let (busy, stuck) = (threads.busy(BUSY), threads.stuck());
+    let (busy, stuck, seen) = (threads.busy(BUSY), threads.stuck(), threads.seen());
     drop(threads);
     let none = Look::default();
     let look = board.kamailio().unwrap_or(&none);
     let mut lines = Vec::new();
-    lines.extend(blocked(look, &stuck, board.shm_lock()));
+    lines.extend(stopped(target));
+    lines.extend(match look.roles.is_empty() && target.profile == "kamailio" {
+        true => blocked_of_unknown_role(&stuck),
+        false => blocked(look, &stuck, board.shm_lock()),
+    });
     lines.extend(shown(
         busy.iter().map(|busy| of_busy(target, board, look, busy)).collect(),
         "threads",
@@ -45,7 +49,7 @@ pub(crate) fn first_look(target: &Target, board: &Board) -> Verdict {
     let facts = board.facts();
     lines.extend(shown(facts.iter().filter_map(of_fact).collect(), "facts"));
     if lines.is_empty() {
-        lines.push(calm(look));
+        lines.push(calm(target, look, seen));
     }
     lines.extend(earlier(&facts));
     let restart = facts.into_iter().find_map(|fact| match fact {
@@ -53,6 +57,35 @@ pub(crate) fn first_look(target: &Target, board: &Board) -> Verdict {
         _ => None,
     });
     Verdict { lines, restart }
+}
+
+/// Processes that stood still before anybody looked.
+fn stopped(target: &Target) -> Option<String> {
+    let all = &target.processes;
+    let stopped: Vec<String> = all
+        .iter()
+        .filter(|process| process.was_stopped)
+        .map(|process| process.pid.to_string())
+        .collect();
+    let (number, first) = (stopped.len(), stopped.get(..12).unwrap_or(&stopped).join(", "));
+    let more = if number > 12 { " and others" } else { "" };
+    (number > 0).then(|| {
+        format!(
+            "stopped: {number} of {} processes, in state T before we came: {first}{more}",
+            all.len()
+        )
+    })
+}
+
+/// Processes of a Kamailio that wait, where its table could not be read.
+fn blocked_of_unknown_role(stuck: &[Stuck]) -> Vec<String> {
+    match stuck.len() {
+        0 => Vec::new(),
+        number => vec![format!(
+            "blocked: {number} threads waited for a lock before the freeze and after it; which of \
+             them are workers is not known"
+        )],
+    }
 }
 
 /// Workers that wait, and for what.
@@ -167,11 +200,17 @@ fn earlier(facts: &[Fact]) -> Option<String> {
     ))
 }
 
-fn calm(look: &Look) -> String {
+fn calm(target: &Target, look: &Look, seen: usize) -> String {
+    if seen == 0 {
+        return "nothing is known of the threads: there are no two samples of them".to_owned();
+    }
     let mut words = format!("nothing stands out: no thread wanted {BUSY} % of a CPU");
     let workers = look.roles.values().filter(|role| role.rank > 0).count();
     if workers > 0 {
         words += &format!(", 0 of {workers} workers are blocked");
+    }
+    if target.profile == "kamailio" && look.roles.is_empty() {
+        words += ", and none waits for a lock";
     }
     if let Some(usage) = look.shared {
         words += &format!(", {} % of SHM is in use", usage.percent());
@@ -262,6 +301,24 @@ mod tests {
         board.note_thread_roles(BTreeMap::from([(24604, "t2 find_call".to_owned())]));
         let words = "busy: thread 24604 (t2 find_call) used 100 % of a CPU";
         assert_eq!(first_look(&target(), &board).lines, [words]);
+    }
+
+    #[test]
+    fn what_nobody_looked_at_is_not_called_calm() {
+        let nothing = "nothing is known of the threads: there are no two samples of them";
+        assert_eq!(first_look(&target(), &Board::default()).lines, [nothing]);
+        let board = Board::default();
+        for sample in [1, 2] {
+            note(&board, sample, 9, 0, "202 0x7f10 0 0 0 0 0 0x7ffc 0x40\n");
+        }
+        let mut target = Target { profile: "kamailio", ..target() };
+        let blocked = "blocked: 1 threads waited for a lock before the freeze and after it; which of \
+                       them are workers is not known";
+        assert_eq!(first_look(&target, &board).lines, [blocked]);
+        let stopped = crate::target::Process { pid: 9, was_stopped: true, ..Default::default() };
+        target.processes.push(stopped);
+        let lines = first_look(&target, &Board::default()).lines;
+        assert_eq!(lines, ["stopped: 1 of 1 processes, in state T before we came: 9"]);
     }
 
     #[test]

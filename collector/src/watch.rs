@@ -88,6 +88,11 @@ impl Looks {
             .filter_map(|(id, [first, second])| Some((*id, first.as_ref()?, second.as_ref()?)))
     }
 
+    /// How many threads were seen twice.
+    pub(crate) fn seen(&self) -> usize {
+        self.twice().count()
+    }
+
     /// Threads that wanted at least `percent` of a CPU, the busiest first.
     pub(crate) fn busy(&self, percent: u64) -> Vec<Busy> {
         let busy = self.twice().map(|((pid, tid), first, second)| {

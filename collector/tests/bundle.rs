@@ -267,3 +267,25 @@ fn nothing_is_overwritten() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(fs::read(&file).unwrap(), b"mine");
 }
+
+/// Were we stopped while the group stands still, it would stand still with us.
+#[test]
+fn a_terminal_that_wants_to_stop_us_is_passed_over() {
+    let victim = Victim::start(&["threads", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = collector();
+    command.args(["--pid", &victim.pid().to_string(), "--sample-gap", "1500", "-o"]);
+    command.arg(folder.path().join("b.tar.zst")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = command.spawn().unwrap();
+    let ignored = || {
+        let mask = statuses(running.id(), "SigIgn").pop().unwrap_or_default();
+        u64::from_str_radix(mask.trim(), 16).unwrap_or(0)
+    };
+    // SIGTSTP, SIGTTIN, SIGTTOU and SIGXFSZ, whose bits begin with that of signal 1.
+    let wanted: u64 = [20, 21, 22, 25].iter().map(|signal| 1 << (signal - 1)).sum();
+    wait_until("the collector ignores what would stop it", || ignored() & wanted == wanted);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGTSTP).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    assert_untouched(victim.pid(), 'S');
+}

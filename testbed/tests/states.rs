@@ -100,11 +100,15 @@ fn hung_in_the_lock_of_shared_memory() {
         let collected = Collected::of(&format!("hung-{}", manager.name()), &instance);
         let look = collected.first_look();
         let waiters = hang.pool.waiters.len();
-        assert!(look.starts_with(&format!("blocked: {waiters} of 6 workers")), "{look}");
+        assert!(look.contains(&format!("blocked: {waiters} of 6 workers")), "{look}");
+        let holder = hang.pool.holder.pid;
+        let all = instance.pids().len();
+        let stopped = format!("stopped: 1 of {all} processes, in state T before we came: {holder}");
+        assert!(look.starts_with(&stopped), "{look}");
         let lock = format!("at 0x{:x}, the lock of shared memory", hang.pool.lock);
         assert!(look.contains(&lock), "{lock}: {look}");
-        let stopped = format!("process {} was stopped before", hang.pool.holder.pid);
-        assert!(collected.finished.text().contains(&stopped));
+        let stays = format!("process {holder} was stopped before, and still is");
+        assert!(collected.finished.text().contains(&stays));
         assert_eq!(collected.state_of_the_lock(), "held");
         assert!(collected.answer("core.psx").is_some(), "lock-free calls are made");
         for method in ["core.shmmem", "mod.stats"] {

@@ -94,9 +94,9 @@ fn note_gaps(interview: &Interview, out: &Drawer) {
                 out.left_out(format!("RPC {}", call.method), format!("fault {code}: {message}"));
             }
             Outcome::TimedOut => {
-                out.left_out(format!("RPC {}", call.method), "no answer within 2 s")
+                out.gap(format!("RPC {}", call.method), "no answer within 2 s");
             }
-            Outcome::Failed { why } => out.left_out(format!("RPC {}", call.method), why.as_str()),
+            Outcome::Failed { why } => out.gap(format!("RPC {}", call.method), why.as_str()),
             // What only --allow-blocking-rpc asks is missed by nobody.
             Outcome::NotAsked { why } if why == LOCKS_WHILE_LOGGING => {}
             Outcome::NotAsked { why } => match reasons.iter_mut().find(|(one, _)| *one == why) {

@@ -91,7 +91,11 @@ impl Source for Logs {
                     out.put(member, Some(log.path.clone()), slice.text);
                 }
                 Err(Missing::LeftOut(why)) => {
-                    out.left_out(&log.path, &why);
+                    if log.wished {
+                        out.gap(&log.path, &why);
+                    } else {
+                        out.left_out(&log.path, &why);
+                    }
                     entry.note = why;
                 }
                 Err(Missing::Failed(why)) => {

@@ -172,6 +172,10 @@ impl Reader<'_> {
         if !self.seen.insert(path.to_owned()) {
             return None;
         }
+        if ["/proc", "/sys", "/dev"].iter().any(|folder| path.starts_with(folder)) {
+            self.missed(path.to_owned(), "the kernel's files are no configuration");
+            return None;
+        }
         if self.configuration.files.len() >= MOST_FILES {
             self.missed(path.to_owned(), "more than 500 files");
             return None;

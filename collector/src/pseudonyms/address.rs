@@ -27,10 +27,10 @@ pub(super) fn places(content: &[u8]) -> Vec<Place> {
             continue;
         }
         let before = start.checked_sub(1).and_then(|before| content.get(before));
-        let alone = |byte: Option<&u8>| {
-            byte.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
-        };
-        if alone(before) && alone(content.get(at)) {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        // A word before a colon is no part of the address: `udp:203.0.113.5`.
+        let colon = content.get(start) == Some(&b':') && content.get(start + 1) != Some(&b':');
+        if (colon || !before.is_some_and(is_word)) && !content.get(at).is_some_and(is_word) {
             places.extend(of_token(content, start..at));
         }
     }
@@ -40,6 +40,11 @@ pub(super) fn places(content: &[u8]) -> Vec<Place> {
 /// The address in a run of digits, dots and colons; a port may follow it.
 fn of_token(content: &[u8], run: Range<usize>) -> Option<Place> {
     let token = std::str::from_utf8(content.get(run.clone())?).ok()?;
+    // `udp:203.0.113.5:5060`: the colon belongs to what is before it.
+    let after = token.trim_start_matches('.');
+    let after = after.strip_prefix(':').filter(|rest| !rest.starts_with(':')).unwrap_or(after);
+    let run = run.end - after.len()..run.end;
+    let token = after;
     let first = token.split(':').next().unwrap_or(token).trim_end_matches('.');
     if parse(first).is_some_and(tells) {
         return Some((run.start..run.start + first.len(), Kind::V4));
@@ -69,12 +74,16 @@ pub(super) fn of_v4(pseudonyms: &Pseudonyms, address: Ipv4Addr) -> String {
 }
 
 fn of_octets(pseudonyms: &Pseudonyms, octets: [u8; 4]) -> [u8; 4] {
-    let address = Ipv4Addr::from(octets);
-    if !tells(address) {
+    if !tells(Ipv4Addr::from(octets)) {
         return octets;
     }
+    pseudonyms.of_octets(octets, |attempt| draw_octets(pseudonyms, octets, attempt))
+}
+
+fn draw_octets(pseudonyms: &Pseudonyms, octets: [u8; 4], attempt: u32) -> [u8; 4] {
+    let address = Ipv4Addr::from(octets);
     let [first, second, third, fourth] = octets;
-    let mut draw = pseudonyms.draw(b"4", &octets);
+    let mut draw = pseudonyms.draw(b"4", &[&octets[..], &attempt.to_le_bytes()].concat());
     let mut like = |octet: u8| {
         let (least, most) = match octet {
             0..=9 => (0, 9),
@@ -262,6 +271,30 @@ mod tests {
         assert_ne!(now, table);
         let text = of_v6_text(&pseudonyms, "2001:db8::1234");
         assert_eq!(Ipv6Addr::from(octets), text.parse::<Ipv6Addr>().unwrap());
+    }
+
+    #[test]
+    fn addresses_of_one_network_stay_apart() {
+        let pseudonyms = pseudonyms();
+        let originals = (0..10).flat_map(|third| (0..9).map(move |last| (third, last + 1)));
+        let now: std::collections::BTreeSet<String> = originals
+            .map(|(third, last)| of_v4(&pseudonyms, Ipv4Addr::new(172, 16, third, last)))
+            .collect();
+        assert_eq!(now.len(), 90);
+    }
+
+    #[test]
+    fn a_transport_or_a_label_before_an_address_is_no_part_of_it() {
+        let found = |text: &'static str| -> Vec<&str> {
+            places(text.as_bytes()).into_iter().map(|(range, _)| &text[range]).collect()
+        };
+        assert_eq!(found("via udp:203.0.113.5:5060"), ["203.0.113.5"]);
+        assert_eq!(found("tcp:8.8.4.4 sip:203.0.113.9"), ["8.8.4.4", "203.0.113.9"]);
+        assert_eq!(
+            found("addr:2001:db8::1:2, [2001:db8::7:1]:5060"),
+            ["2001:db8::1:2", "2001:db8::7:1"]
+        );
+        assert_eq!(found("at 05:46:10: x::y std::cout"), Vec::<&str>::new());
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(crate) struct Pseudonyms {
     /// Names that are replaced wherever they stand.
     always: Vec<String>,
     map: Mutex<BTreeMap<String, String>>,
+    /// The same for addresses of four bytes, whatever form they are met in.
+    octets: Mutex<BTreeMap<[u8; 4], [u8; 4]>>,
 }
 
 impl Pseudonyms {
@@ -85,7 +87,7 @@ impl Pseudonyms {
     fn with_key(key: [u8; 32], names: &[String]) -> Self {
         let always: Vec<String> =
             names.iter().filter(|name| name.len() >= SHORTEST).cloned().collect();
-        let pseudonyms = Self { key, always, map: Mutex::default() };
+        let pseudonyms = Self { key, always, map: Mutex::default(), octets: Mutex::default() };
         for name in &pseudonyms.always {
             pseudonyms.of_name(name);
         }
@@ -181,16 +183,26 @@ impl Pseudonyms {
         if let Some(number) = original.strip_prefix('+') {
             return format!("+{}", self.of_name(number));
         }
+        const TRIES: u32 = 50;
+        let taken = |name: &String| {
+            let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+            name == original || map.values().any(|other| other == name)
+        };
         self.remember(original, || {
-            let mut draw = self.draw(b"name", original.as_bytes());
-            let letter = |letter: char| match letter {
-                'a'..='z' => from(b'a', draw.below(26)),
-                'A'..='Z' => from(b'A', draw.below(26)),
-                '0'..='9' => from(b'0', draw.below(10)),
-                other => other,
-            };
-            original.chars().map(letter).collect()
+            let free = (0..TRIES).map(|attempt| self.draw_name(original, attempt));
+            free.into_iter().find(|name| !taken(name)).unwrap_or_else(|| original.to_owned())
         })
+    }
+
+    fn draw_name(&self, original: &str, attempt: u32) -> String {
+        let mut draw = self.draw(b"name", &[original.as_bytes(), &attempt.to_le_bytes()].concat());
+        let letter = |letter: char| match letter {
+            'a'..='z' => from(b'a', draw.below(26)),
+            'A'..='Z' => from(b'A', draw.below(26)),
+            '0'..='9' => from(b'0', draw.below(10)),
+            other => other,
+        };
+        original.chars().map(letter).collect()
     }
 
     fn remember(&self, original: &str, make: impl FnOnce() -> String) -> String {
@@ -202,6 +214,20 @@ impl Pseudonyms {
         if pseudonym != original {
             map.insert(original.to_owned(), pseudonym.clone());
         }
+        pseudonym
+    }
+
+    /// The pseudonym of an address: one that no other address has, as far as its form leaves any.
+    fn of_octets(&self, original: [u8; 4], make: impl Fn(u32) -> [u8; 4]) -> [u8; 4] {
+        const TRIES: u32 = 200;
+        let mut known = self.octets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pseudonym) = known.get(&original) {
+            return *pseudonym;
+        }
+        let is_free = |one: &[u8; 4]| *one != original && !known.values().any(|other| other == one);
+        let free = (0..TRIES).map(&make).find(is_free);
+        let pseudonym = free.unwrap_or_else(|| make(0));
+        known.insert(original, pseudonym);
         pseudonym
     }
 

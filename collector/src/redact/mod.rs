@@ -146,3 +146,21 @@ fn cover(found: &Found, content: &mut [u8]) {
         (*first, *last) = (b'"', b'"');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_parameter_may_go_over_several_lines() {
+        for text in [
+            "modparam(\"uac\", \"auth_password\",\n    \"S3cret.one\")\n",
+            "modparam(\"uac\",\n    \"auth_password\", \"S3cret.one\")\n",
+        ] {
+            let mut content = text.as_bytes().to_vec();
+            let redactions = Masker::default().mask("config/etc/kamailio/k.cfg", &mut content);
+            assert_eq!(String::from_utf8_lossy(&content), text.replace("S3cret.one", "**********"));
+            assert_eq!(redactions.len(), 1);
+        }
+    }
+}

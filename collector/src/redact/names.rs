@@ -182,8 +182,9 @@ pub(super) fn sort(name: &[u8]) -> Option<Sort> {
             OF_A_KEY.contains(&part.as_str()) || part.bytes().all(|byte| byte.is_ascii_digit())
         };
         let about = about || (sort == Sort::Key && !rest.iter().all(of_a_key));
+        // `ssl_key_password`: a part behind it may be the secret.
         if about || ASKS.contains(&before) {
-            return None;
+            continue;
         }
         return Some(sort);
     }

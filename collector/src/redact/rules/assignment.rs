@@ -110,7 +110,7 @@ impl<'a> Place<'a> {
         {
             return self.quoted_name(text);
         }
-        if after == b')' && before == Some(b'(') {
+        if after == b')' && matches!(before, Some(b'(' | b':' | b'>')) {
             return self.variable(text);
         }
         if after == b'(' {
@@ -138,6 +138,8 @@ impl<'a> Place<'a> {
         let behind = text.skip_blanks(sign + 1);
         match text.at(sign)? {
             b',' if is_modparam(text, self.name.start) => {
+                // The value may stand in a line of its own.
+                let behind = text.skip(behind, NAME_MOST, |byte| byte.is_ascii_whitespace());
                 let quote = text.quote(behind)?;
                 Some(Value::plain(quote.inside..text.closing(quote)))
             }
@@ -165,11 +167,15 @@ impl<'a> Place<'a> {
         (self.sort == Sort::Password).then_some(Value { span: at..end, json: true })
     }
 
-    /// `$var(password) = "VALUE"`
+    /// `$var(password) = "VALUE"`, `$avp(s:password)`, `$xavp(gw[0]=>password)`; not the keys of hash
+    /// tables, `$sht(calls=>pass)`.
     fn variable(&self, text: &Text<'_>) -> Option<Value> {
-        let kind =
-            text.back(self.name.start - 1, 8, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let within = |byte: u8| is_name(byte) || b":=>[]".contains(&byte);
+        let inside = text.back(self.name.start, NAME_MOST, within);
+        (text.before(inside) == Some(b'(')).then_some(())?;
+        let kind = text.back(inside - 1, 8, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
         (text.before(kind) == Some(b'$')).then_some(())?;
+        (text.get(kind..inside - 1) != b"sht").then_some(())?;
         let sign = text.skip_blanks(self.name.end + 1);
         let behind = text.skip(sign, 3, |byte| matches!(byte, b'=' | b'!' | b':'));
         (behind > sign).then_some(())?;
@@ -288,7 +294,8 @@ fn spaced_key(text: &Text<'_>, name: &Range<usize>, spelled: &[u8]) -> Option<So
 
 /// Whether the name is the second argument of `modparam`.
 fn is_modparam(text: &Text<'_>, name: usize) -> bool {
-    let start = text.back(name, 160, |byte| byte != b'\n');
+    // The statement may go over several lines; the one before it ended.
+    let start = text.back(name, 160, |byte| !matches!(byte, b')' | b';' | b'}'));
     let head = text.get(start..name);
     head.windows(8).any(|word| word.eq_ignore_ascii_case(b"modparam"))
 }
