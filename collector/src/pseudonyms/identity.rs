@@ -12,8 +12,10 @@ const LONGEST: usize = 256;
 /// All of them in a text.
 pub(super) fn places(content: &[u8]) -> Vec<Place> {
     let mut places = Vec::new();
+    // Schemes are written in either case.
+    let lower = content.to_ascii_lowercase();
     for scheme in SCHEMES {
-        for at in memmem::find_iter(content, scheme) {
+        for at in memmem::find_iter(&lower, scheme) {
             let begins = at.checked_sub(1).and_then(|before| content.get(before));
             if begins.is_none_or(|byte| !byte.is_ascii_alphanumeric()) {
                 uri(content, at + scheme.len(), &mut places);
@@ -121,6 +123,7 @@ mod tests {
             ["alice", "voip.example.org"]
         );
         assert_eq!(found("sips:+49170@203.0.113.1:5061"), ["+49170"]);
+        assert_eq!(found("SIP:Dave@Voip.Example.com"), ["Dave", "Voip.Example.com"]);
         assert_eq!(found("<sip:bob:pw@host.example>"), ["bob", "host.example"]);
         assert_eq!(found("tel:4917012345"), ["4917012345"]);
         assert_eq!(found("listen=sip:sbc.example.net:5060"), ["sbc.example.net"]);
