@@ -4,7 +4,7 @@
 use super::names::Sort;
 
 /// Words that settings are made of.
-const WORDS: [&str; 55] = [
+const WORDS: [&str; 61] = [
     "yes",
     "no",
     "true",
@@ -45,6 +45,12 @@ const WORDS: [&str; 55] = [
     "unknown",
     "expired",
     "wrong",
+    "incorrect",
+    "rejected",
+    "denied",
+    "accepted",
+    "changed",
+    "mismatch",
     "(null)",
     "<null>",
     "n/a",

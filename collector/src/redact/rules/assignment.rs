@@ -84,7 +84,7 @@ impl<'a> Place<'a> {
             start
         };
         let name = text.skip(start, NAME_MOST, |byte| byte == b'-' || byte == b'.')..end;
-        if name.start > word.start {
+        if name.start > word.start || is_elsewhere(text, &name) {
             return None;
         }
         let spelled = text.get(name.clone());
@@ -268,6 +268,19 @@ impl<'a> Place<'a> {
     fn is_path(&self, text: &Text<'_>) -> bool {
         text.before(self.name.start) == Some(b'/')
     }
+}
+
+/// A token of a grammar (`parse error near token: ';'`), or a part of a Call-ID, which may hold any
+/// word.
+fn is_elsewhere(text: &Text<'_>, name: &Range<usize>) -> bool {
+    const BEFORE_A_TOKEN: [&[u8]; 5] = [b"near", b"unexpected", b"expected", b"next", b"last"];
+    let blank = text.back(name.start, 2, |byte| byte == b' ');
+    let before = text.get(text.back(blank, 16, |byte| byte.is_ascii_alphabetic())..blank);
+    let before = before.to_ascii_lowercase();
+    let call_id =
+        text.back(name.start, 12, |byte| byte.is_ascii_alphabetic() || b"-: ".contains(&byte));
+    let call_id = text.get(call_id..name.start).to_ascii_lowercase();
+    BEFORE_A_TOKEN.contains(&before.as_slice()) || call_id.trim_ascii().ends_with(b"call-id:")
 }
 
 /// `api key: VALUE`

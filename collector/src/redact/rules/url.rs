@@ -52,6 +52,10 @@ fn password(text: &Text<'_>, from: usize, start: usize, web: bool) -> Option<Ran
     if user.iter().any(|byte| matches!(byte, b'/' | b'?' | b'[')) {
         return None;
     }
+    // `tcp://10.0.0.1:8080/a@b`: an address is no user, and what follows it a port.
+    if user.contains(&b'.') && user.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
+        return None;
+    }
     let value = colon + 1;
     let slash = (value..end).find(|at| matches!(text.at(*at), Some(b'/' | b'?' | b'#')));
     let slash = slash.unwrap_or(end);
