@@ -45,6 +45,12 @@ impl Source for KamailioRpc {
     }
 
     fn collect(&self, context: &Context, out: &Drawer) -> anyhow::Result<()> {
+        let processes = &context.target.processes;
+        if !processes.is_empty() && processes.iter().all(|process| process.was_stopped) {
+            let why = "every process stood still before we came (state T): nobody would answer";
+            out.left_out("answers over RPC", why);
+            return Ok(());
+        }
         let (ids, endpoints) = endpoints(context);
         let plan = Plan {
             ids: &ids,
